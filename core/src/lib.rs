@@ -1,0 +1,7 @@
+//! Domain types, and the pure functions between them: validation of raw objects, compilation of a
+//! node's plan, differences of plans, allocation of blocks and addresses.
+//!
+//! Nothing here waits, reads a clock, logs or touches a file: time and randomness are arguments.
+
+pub mod plan;
+pub mod view;

@@ -1,0 +1,189 @@
+//! `NodeView`: what a node knows, validated: the input of compilation.
+//!
+//! Raw objects become these types once (`view::parse`); what cannot is a rejection, which ends up
+//! in a condition. Holding a `NodeView` proves that every store has synced.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use crate::plan::{LinkName, Mac};
+
+/// Everything that one node's plan depends on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NodeView {
+    /// This node's name.
+    pub node: String,
+    /// Overlays in force here, by name.
+    pub overlays: BTreeMap<String, OverlayView>,
+    /// Accepted pools of the cluster, by name.
+    pub pools: BTreeMap<String, PoolView>,
+    /// The other nodes, by name.
+    pub peers: BTreeMap<String, PeerView>,
+    /// Blocks of all nodes, by name. Overlapped younger blocks are not in here.
+    pub blocks: BTreeMap<String, BlockView>,
+    /// Pods that this node has wired or is about to, by attachment.
+    pub pods: BTreeMap<AttachmentKey, PodView>,
+    /// What the node itself is like.
+    pub host: HostView,
+}
+
+/// An overlay as this node takes part in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OverlayView {
+    /// How packets travel.
+    pub mode: weft_crds::OverlayMode,
+    /// VXLAN network identifier.
+    pub vni: u32,
+    /// UDP port of VXLAN.
+    pub port: u16,
+    /// Fixed MTU of pods' packets; `None` is Auto.
+    pub mtu: Option<u32>,
+    /// The family of encapsulated packets.
+    pub underlay_v6: bool,
+    /// Networks that the node's own address must be in; empty: the Node's InternalIP.
+    pub underlay_cidrs: Vec<IpNet>,
+}
+
+/// A pool as this node uses it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PoolView {
+    /// The overlay that its addresses travel by.
+    pub overlay: String,
+    /// Whether pods here may get addresses from it.
+    pub assignable: bool,
+    /// Higher is preferred; a tie is decided by name.
+    pub priority: i32,
+    /// Its networks.
+    pub cidrs: Vec<IpNet>,
+    /// Networks from which no pod gets an address.
+    pub reserved: Vec<IpNet>,
+    /// Free addresses to hold ready, per family.
+    pub prealloc: u32,
+    /// Rest of a released address, in seconds.
+    pub cooldown_seconds: u64,
+    /// Whether packets to outside get the node's address.
+    pub masquerade: bool,
+    /// Destinations that see the pod's own address, besides all pools and nodes.
+    pub masquerade_except: Vec<IpNet>,
+}
+
+/// Another node, as its agent describes it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PeerView {
+    /// Its ends of the overlays, by overlay.
+    pub underlays: BTreeMap<String, PeerUnderlay>,
+    /// Every address of it: never masqueraded towards.
+    pub addresses: BTreeSet<IpAddr>,
+}
+
+/// A peer's end of one overlay.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PeerUnderlay {
+    /// Its IPv4 address, with the prefix length of its segment.
+    pub v4: Option<IpNet>,
+    /// Its IPv6 address, with the prefix length of its segment.
+    pub v6: Option<IpNet>,
+    /// Hardware address of its VXLAN device.
+    pub vtep_mac: Option<Mac>,
+    /// MTU of the device that its addresses are on.
+    pub device_mtu: Option<u32>,
+}
+
+/// A block of some node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BlockView {
+    /// UID of the IPBlock.
+    pub uid: String,
+    /// The pool that it was cut from.
+    pub pool: String,
+    /// Its network.
+    pub cidr: IpNet,
+    /// The node that it belongs to.
+    pub node: String,
+    /// No further addresses are to be assigned from it.
+    pub draining: bool,
+}
+
+/// One interface of one pod sandbox: the key of the node's record.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AttachmentKey {
+    /// The sandbox's id (`CNI_CONTAINERID`).
+    pub container_id: String,
+    /// The interface inside the sandbox (`CNI_IFNAME`).
+    pub ifname: String,
+}
+
+/// A pod that this node has wired or is about to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PodView {
+    /// `namespace/name`, for comments in listings.
+    pub pod: String,
+    /// Host end of its veth pair.
+    pub host_link: LinkName,
+    /// Interface index of the host end; `None` while the link is not there.
+    pub host_index: Option<u32>,
+    /// Hardware address of the host end.
+    pub host_mac: Mac,
+    /// Hardware address inside the pod.
+    pub pod_mac: Mac,
+    /// Its addresses, at most one of each family.
+    pub addresses: Vec<IpAddr>,
+    /// Host ports that are forwarded to it.
+    pub host_ports: Vec<HostPort>,
+}
+
+/// A port of the node that is forwarded to a pod.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct HostPort {
+    /// The port on the node.
+    pub host_port: u16,
+    /// Only at this address of the node; `None` is every address.
+    pub host_ip: Option<IpAddr>,
+    /// The port in the pod.
+    pub container_port: u16,
+    /// The transport protocol.
+    pub protocol: Protocol,
+}
+
+/// A transport protocol that Kubernetes knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Protocol {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
+    /// SCTP.
+    Sctp,
+}
+
+/// What the node itself is like: read from its kernel.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HostView {
+    /// The Node object's InternalIPs.
+    pub internal_ips: Vec<IpAddr>,
+    /// Interfaces that are not ours, by name.
+    pub interfaces: BTreeMap<LinkName, HostInterface>,
+    /// IPv6 has not been switched off in this kernel.
+    pub ipv6: bool,
+    /// The kernel knows `force_forwarding` per interface.
+    pub force_forwarding: bool,
+    /// The kernel can make VXLAN devices.
+    pub vxlan: bool,
+}
+
+/// An interface of the node that is not ours.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HostInterface {
+    /// Interface index.
+    pub index: u32,
+    /// MTU in bytes.
+    pub mtu: u32,
+    /// Its addresses with prefix length, link-local ones left out.
+    pub addresses: BTreeSet<IpNet>,
+    /// A default route (of either family) leaves by it.
+    pub default_route: bool,
+    /// It takes its IPv6 router from advertisements (`accept_ra` is not 0 and a route came so).
+    pub router_advertisements: bool,
+}

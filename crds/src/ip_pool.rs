@@ -1,0 +1,149 @@
+//! `IPPool`: ranges of addresses for pods, and how traffic from them leaves the cluster.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector};
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// What a user asks of a pool.
+#[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[kube(
+    group = "weftnet.dev",
+    version = "v1alpha1",
+    kind = "IPPool",
+    plural = "ippools",
+    singular = "ippool",
+    shortname = "ipp",
+    category = "weft",
+    status = "IPPoolStatus",
+    derive = "PartialEq"
+)]
+#[serde(rename_all = "camelCase")]
+pub struct IPPoolSpec {
+    /// One or several ranges, of either family; a dual-stack pool has both.
+    pub cidrs: Vec<PoolCidr>,
+    /// How the pool's addresses travel between nodes.
+    #[serde(default)]
+    pub overlay_ref: OverlayRef,
+    /// The nodes whose pods get addresses from here. Absent: all nodes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node_selector: Option<LabelSelector>,
+    /// A higher number is preferred; a tie is decided by name.
+    #[serde(default)]
+    pub priority: i32,
+    /// Free addresses to hold ready on each node, per family; blocks are granted ahead of need.
+    #[serde(default = "default_prealloc")]
+    pub prealloc: u32,
+    /// How long a released address rests before it is used again, such as `30s`.
+    #[serde(default = "default_cooldown")]
+    pub cooldown: String,
+    /// What happens to packets that leave the cluster.
+    #[serde(default)]
+    pub nat_outgoing: NatOutgoing,
+}
+
+/// One range of a pool.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct PoolCidr {
+    /// The network, such as `10.64.0.0/16`.
+    pub cidr: String,
+    /// The prefix length of the blocks granted to nodes. Default: 26 for IPv4, 122 for IPv6.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub block_size: Option<u8>,
+    /// Networks inside `cidr` from which no pod gets an address.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reserved: Vec<String>,
+}
+
+/// Names an Overlay.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+pub struct OverlayRef {
+    /// The Overlay's name.
+    pub name: String,
+}
+
+impl Default for OverlayRef {
+    fn default() -> Self {
+        Self { name: "default".to_owned() }
+    }
+}
+
+/// Translation of the source address of packets that leave the cluster.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+pub struct NatOutgoing {
+    /// Whether packets get the node's address.
+    #[serde(default)]
+    pub mode: NatMode,
+    /// Destinations that see the pod's own address. All pools and all nodes are excepted always.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub except: Vec<String>,
+}
+
+/// How packets that leave the cluster are translated.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum NatMode {
+    /// Packets keep the pod's address: the routers around the cluster know the pods.
+    Disabled,
+    /// Packets get the address of the node's interface that they leave by.
+    #[default]
+    Masquerade,
+}
+
+/// What became of a pool.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct IPPoolStatus {
+    /// One entry per family, numbers as decimal strings.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub families: Vec<FamilyUsage>,
+    /// Accepted, Allocatable, Ready; Exhausted, Terminating, Reconciling and Stalled while true.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<Condition>,
+    /// Networks, as the printer column shows them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub summary: Option<PoolSummary>,
+}
+
+/// The cells of `kubectl get ipp`: both families in one.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+pub struct PoolSummary {
+    /// All networks, comma-separated.
+    pub cidrs: String,
+    /// Addresses in use, `IPv4/IPv6` where both are there.
+    pub used: String,
+    /// Addresses free, in the same form.
+    pub free: String,
+    /// Nodes with a block.
+    pub nodes: i64,
+}
+
+/// Counts of one family of a pool. Decimal strings, because IPv6 counts exceed 64 bits.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct FamilyUsage {
+    /// `IPv4` or `IPv6`.
+    pub family: String,
+    /// All addresses that pods could have.
+    pub capacity: String,
+    /// Addresses that pods have.
+    pub allocated: String,
+    /// Addresses that pods could get now or after a further block is granted.
+    pub free: String,
+    /// Addresses resting after use.
+    pub cooling: String,
+    /// Addresses excluded by `reserved`.
+    pub reserved: String,
+    /// Blocks granted.
+    pub blocks: String,
+    /// Nodes that hold a block.
+    pub nodes: String,
+}
+
+fn default_prealloc() -> u32 {
+    16
+}
+
+fn default_cooldown() -> String {
+    "30s".to_owned()
+}

@@ -1,0 +1,3 @@
+//! The node agent as a library.
+
+pub mod engine;
