@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[kube(
     group = "weftnet.dev",
+    doc = "Addresses for pods, and how traffic from them leaves the cluster.",
     version = "v1alpha1",
     kind = "IPPool",
     plural = "ippools",
@@ -16,14 +17,25 @@ use serde::{Deserialize, Serialize};
     shortname = "ipp",
     category = "weft",
     status = "IPPoolStatus",
-    derive = "PartialEq"
+    derive = "PartialEq",
+    printcolumn = r#"{"name":"CIDR","type":"string","jsonPath":".status.summary.cidrs","description":"networks"}"#,
+    printcolumn = r#"{"name":"Used","type":"string","jsonPath":".status.summary.used","description":"addresses that pods have, IPv4/IPv6"}"#,
+    printcolumn = r#"{"name":"Free","type":"string","jsonPath":".status.summary.free","description":"addresses that pods could get, IPv4/IPv6"}"#,
+    printcolumn = r#"{"name":"Nodes","type":"integer","jsonPath":".status.summary.nodes","description":"nodes with a block"}"#,
+    printcolumn = r#"{"name":"Ready","type":"string","jsonPath":".status.conditions[?(@.type=='Ready')].status"}"#,
+    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
 )]
 #[serde(rename_all = "camelCase")]
 pub struct IPPoolSpec {
     /// One or several ranges, of either family; a dual-stack pool has both.
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["cidr".to_owned()]))]
+    #[x_kube(validation = Rule::new("size(self) > 0").message("spec.cidrs is empty: name at least one network, such as 10.64.0.0/16"))]
+    #[x_kube(validation = Rule::new("self.all(a, !isCIDR(a.cidr) || self.all(b, a.cidr == b.cidr || !isCIDR(b.cidr) || !cidr(a.cidr).containsCIDR(b.cidr)))").message("two entries of spec.cidrs overlap: no entry may lie within another"))]
+    #[schemars(length(max = 16))]
     pub cidrs: Vec<PoolCidr>,
     /// How the pool's addresses travel between nodes.
     #[serde(default)]
+    #[x_kube(validation = Rule::new("self.name == oldSelf.name").message("spec.overlayRef cannot change: make another pool with the other overlay"))]
     pub overlay_ref: OverlayRef,
     /// The nodes whose pods get addresses from here. Absent: all nodes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -33,9 +45,12 @@ pub struct IPPoolSpec {
     pub priority: i32,
     /// Free addresses to hold ready on each node, per family; blocks are granted ahead of need.
     #[serde(default = "default_prealloc")]
+    #[x_kube(validation = Rule::new("self >= 0 && self <= 4096").message("spec.prealloc must be from 0 to 4096 addresses"))]
     pub prealloc: u32,
     /// How long a released address rests before it is used again, such as `30s`.
     #[serde(default = "default_cooldown")]
+    #[x_kube(validation = Rule::new("self.matches('^([0-9]+(ms|s|m|h))+$') && duration(self) <= duration('24h')").message("spec.cooldown must be a duration from 0s to 24h, such as 30s"))]
+    #[schemars(length(max = 32))]
     pub cooldown: String,
     /// What happens to packets that leave the cluster.
     #[serde(default)]
@@ -44,15 +59,25 @@ pub struct IPPoolSpec {
 
 /// One range of a pool.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[x_kube(
+    validation = Rule::new("!isCIDR(self.cidr) || !has(self.blockSize) || (cidr(self.cidr).ip().family() == 4 ? self.blockSize >= 20 && self.blockSize <= 32 : self.blockSize >= 116 && self.blockSize <= 128)").message("blockSize must be from 20 to 32 for IPv4 and from 116 to 128 for IPv6"),
+    validation = Rule::new("!isCIDR(self.cidr) || cidr(self.cidr).prefixLength() <= (has(self.blockSize) ? self.blockSize : (cidr(self.cidr).ip().family() == 4 ? 26 : 122))").message("blockSize is shorter than the prefix of cidr: a block must fit into its network"),
+    validation = Rule::new("has(self.blockSize) == has(oldSelf.blockSize) && (!has(self.blockSize) || self.blockSize == oldSelf.blockSize)").message("blockSize cannot change: add an entry for another network instead"),
+    validation = Rule::new("!isCIDR(self.cidr) || !has(self.reserved) || self.reserved.all(r, isCIDR(r) && cidr(self.cidr).containsCIDR(r))").message("each of reserved must be a network within cidr")
+)]
 #[serde(rename_all = "camelCase")]
 pub struct PoolCidr {
     /// The network, such as `10.64.0.0/16`.
+    #[schemars(length(max = 49))]
+    #[x_kube(validation = Rule::new("isCIDR(self)").message("cidr must be a network in CIDR form, such as 10.64.0.0/16 or fd00:64::/56"))]
+    #[x_kube(validation = Rule::new("!isCIDR(self) || cidr(self) == cidr(self).masked()").message("cidr has host bits set: write the network's own address"))]
     pub cidr: String,
     /// The prefix length of the blocks granted to nodes. Default: 26 for IPv4, 122 for IPv6.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub block_size: Option<u8>,
     /// Networks inside `cidr` from which no pod gets an address.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), inner(length(max = 49)))]
     pub reserved: Vec<String>,
 }
 
@@ -60,12 +85,15 @@ pub struct PoolCidr {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 pub struct OverlayRef {
     /// The Overlay's name.
+    #[schemars(length(min = 1, max = 253))]
     pub name: String,
 }
 
 impl Default for OverlayRef {
     fn default() -> Self {
-        Self { name: "default".to_owned() }
+        Self {
+            name: "default".to_owned(),
+        }
     }
 }
 
@@ -77,6 +105,8 @@ pub struct NatOutgoing {
     pub mode: NatMode,
     /// Destinations that see the pod's own address. All pools and all nodes are excepted always.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(max = 49)))]
+    #[x_kube(validation = Rule::new("self.all(e, isCIDR(e))").message("each of natOutgoing.except must be a network in CIDR form, such as 10.0.0.0/8"))]
     pub except: Vec<String>,
 }
 

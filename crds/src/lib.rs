@@ -5,6 +5,7 @@
 //! here, so that every other crate may depend on it.
 
 mod condition;
+mod definitions;
 mod ip_block;
 mod ip_pool;
 mod node_network;
@@ -12,7 +13,8 @@ mod node_report;
 mod overlay;
 mod pod_address;
 
-pub use condition::{reason, ConditionStatus, ConditionType};
+pub use condition::{ConditionStatus, ConditionType, reason};
+pub use definitions::definitions;
 pub use ip_block::{BlockState, IPBlock, IPBlockSpec};
 pub use ip_pool::{
     FamilyUsage, IPPool, IPPoolSpec, IPPoolStatus, NatMode, NatOutgoing, OverlayRef, PoolCidr,

@@ -11,13 +11,17 @@ use crate::{NatOutgoing, OverlayMode};
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[kube(
     group = "weftnet.dev",
+    doc = "What a node is told, and what its peers route by; written by operator and agent.",
     version = "v1alpha1",
     kind = "NodeNetwork",
     plural = "nodenetworks",
     singular = "nodenetwork",
     category = "weft",
     status = "NodeNetworkStatus",
-    derive = "PartialEq"
+    derive = "PartialEq",
+    printcolumn = r#"{"name":"Addresses","type":"string","jsonPath":".status.underlays[*].addresses"}"#,
+    printcolumn = r#"{"name":"Ready","type":"string","jsonPath":".status.conditions[?(@.type=='Ready')].status"}"#,
+    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
 )]
 #[serde(rename_all = "camelCase")]
 pub struct NodeNetworkSpec {

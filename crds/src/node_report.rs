@@ -10,12 +10,17 @@ use serde::{Deserialize, Serialize};
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[kube(
     group = "weftnet.dev",
+    doc = "Usage, versions and conditions of a node; written by its agent.",
     version = "v1alpha1",
     kind = "NodeReport",
     plural = "nodereports",
     singular = "nodereport",
     category = "weft",
-    derive = "PartialEq"
+    derive = "PartialEq",
+    printcolumn = r#"{"name":"Version","type":"string","jsonPath":".spec.version"}"#,
+    printcolumn = r#"{"name":"Kernel","type":"string","jsonPath":".spec.kernel"}"#,
+    printcolumn = r#"{"name":"Ready","type":"string","jsonPath":".spec.conditions[?(@.type=='Ready')].status"}"#,
+    printcolumn = r#"{"name":"Reported","type":"date","jsonPath":".spec.time"}"#
 )]
 #[serde(rename_all = "camelCase")]
 pub struct NodeReportSpec {

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[kube(
     group = "weftnet.dev",
+    doc = "How packets travel between the pods of different nodes.",
     version = "v1alpha1",
     kind = "Overlay",
     plural = "overlays",
@@ -17,21 +18,32 @@ use serde::{Deserialize, Serialize};
     shortname = "ovl",
     category = "weft",
     status = "OverlayStatus",
-    derive = "PartialEq"
+    derive = "PartialEq",
+    printcolumn = r#"{"name":"Mode","type":"string","jsonPath":".spec.mode"}"#,
+    printcolumn = r#"{"name":"VNI","type":"integer","jsonPath":".spec.vxlan.vni"}"#,
+    printcolumn = r#"{"name":"MTU","type":"integer","jsonPath":".status.mtu","description":"the smallest that pods get on any node"}"#,
+    printcolumn = r#"{"name":"Nodes","type":"string","jsonPath":".status.nodes.summary","description":"ready/desired"}"#,
+    printcolumn = r#"{"name":"Ready","type":"string","jsonPath":".status.conditions[?(@.type=='Ready')].status"}"#,
+    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
 )]
 #[serde(rename_all = "camelCase")]
 pub struct OverlaySpec {
     /// Whether packets are encapsulated.
     #[serde(default)]
+    #[x_kube(validation = Rule::new("self == oldSelf").message("spec.mode cannot change: make another overlay, and pools that refer to it"))]
     pub mode: OverlayMode,
     /// Parameters of the encapsulation; not used by mode Direct.
     #[serde(default)]
+    #[x_kube(validation = Rule::new("self.vni == oldSelf.vni").message("spec.vxlan.vni cannot change: make another overlay, and pools that refer to it"))]
+    #[x_kube(validation = Rule::new("self.port == oldSelf.port").message("spec.vxlan.port cannot change: make another overlay, and pools that refer to it"))]
     pub vxlan: Vxlan,
     /// `Auto`, or the MTU of pods' packets in bytes, 1280 to 65535.
     #[serde(default = "default_mtu")]
+    #[x_kube(validation = Rule::new("string(self) == 'Auto' || (string(self).matches('^[0-9]{4,5}$') && int(string(self)) >= 1280 && int(string(self)) <= 65535)").message("spec.mtu must be Auto or a number of bytes from 1280 to 65535"))]
     pub mtu: IntOrString,
     /// How a node's own address is chosen.
     #[serde(default)]
+    #[x_kube(validation = Rule::new("self == oldSelf").message("spec.underlay cannot change: make another overlay, and pools that refer to it"))]
     pub underlay: Underlay,
     /// The nodes that take part. Absent: all nodes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -56,15 +68,20 @@ pub enum OverlayMode {
 pub struct Vxlan {
     /// VXLAN network identifier, 1 to 16777215 (RFC 7348, section 5).
     #[serde(default = "default_vni")]
+    #[x_kube(validation = Rule::new("self >= 1 && self <= 16777215").message("spec.vxlan.vni must be from 1 to 16777215"))]
     pub vni: u32,
     /// UDP port; 4789 is IANA's.
     #[serde(default = "default_port")]
+    #[x_kube(validation = Rule::new("self >= 1 && self <= 65535").message("spec.vxlan.port must be from 1 to 65535"))]
     pub port: u16,
 }
 
 impl Default for Vxlan {
     fn default() -> Self {
-        Self { vni: default_vni(), port: default_port() }
+        Self {
+            vni: default_vni(),
+            port: default_port(),
+        }
     }
 }
 
@@ -73,6 +90,8 @@ impl Default for Vxlan {
 pub struct Underlay {
     /// Only addresses in these networks. Empty: the Node's InternalIP.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), inner(length(max = 49)))]
+    #[x_kube(validation = Rule::new("self.all(c, isCIDR(c))").message("each of spec.underlay.cidrs must be a network in CIDR form, such as 192.0.2.0/24"))]
     pub cidrs: Vec<String>,
     /// The family of encapsulated packets. Auto: IPv4 where every node has it, else IPv6.
     #[serde(default)]
