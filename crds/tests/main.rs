@@ -1,6 +1,8 @@
 //! The committed definitions are what the types say, and the rules accept and refuse what
 //! `rules.yaml` says, evaluated offline. The same table is put to a real API server by the cluster tests.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 use kube::core::cel::ValidationErrors;
 use serde::Deserialize;
 use serde_json::Value;
