@@ -1,5 +1,17 @@
-//! Typed model of one nf_tables table.
+//! Typed model of one nf_tables table of family `inet`, and everything that can be done with it as a value.
+//!
+//! A compiler fills a [`Table`]; `Display` prints it as nft reads it; `diff` turns two tables into
+//! batches of changes; `encode` turns a batch into netlink bytes and `decode` turns what
+//! the kernel dumps back into a [`Table`]. There are no sockets here: whoever owns one sends the bytes.
 
-/// A table.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Table {}
+mod model;
+mod set;
+mod statement;
+mod value;
+
+pub use model::{Base, Chain, ChainKind, Hook, Policy, Rule, Table, TableFlags};
+pub use set::{Data, DataType, Element, Key, Part, Set, SetFlags};
+pub use statement::{
+    Field, Match, NatFamily, NatTarget, Operator, Reject, Right, Statement, Verdict,
+};
+pub use value::{Type, Value, ct_state, ct_status, icmpv6, l4proto};
