@@ -1,1 +1,1 @@
-//! Work begins here.
+//! Nothing: this package exists for its tests, which cross crates.
