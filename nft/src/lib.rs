@@ -7,6 +7,7 @@
 mod model;
 mod set;
 mod statement;
+mod text;
 mod value;
 
 pub use model::{Base, Chain, ChainKind, Hook, Policy, Rule, Table, TableFlags};

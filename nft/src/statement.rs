@@ -52,6 +52,9 @@ pub enum Statement {
     Verdict(Verdict),
     /// Refuses the packet with an answer.
     Reject(Reject),
+    /// What the kernel holds and this model does not know: somebody else's rule. Only decoding
+    /// makes it; a table that has it cannot be encoded.
+    Unknown(String),
 }
 
 /// A comparison of a field.
@@ -81,7 +84,7 @@ pub enum Operator {
 pub enum Right {
     /// One value.
     Value(Value),
-    /// Addresses of a network; the prefix is longer than zero.
+    /// Addresses of a network. [`Right::network`] makes it; a prefix of full length is a value.
     Network(IpNet),
     /// From the first to the last, both included.
     Range(Value, Value),
@@ -150,8 +153,6 @@ pub enum Field {
     CtOriginalIp6Saddr,
     /// `ct original ip6 daddr`
     CtOriginalIp6Daddr,
-    /// `ct original proto-dst`: the port before translation.
-    CtOriginalProtoDst,
     /// `fib daddr type`
     FibDaddrType,
 }
@@ -289,6 +290,18 @@ impl Statement {
     }
 }
 
+impl Right {
+    /// The addresses of a network: a single value where the prefix has its full length.
+    #[must_use]
+    pub fn network(net: IpNet) -> Self {
+        if net.prefix_len() == net.max_prefix_len() {
+            Self::Value(net.addr().into())
+        } else {
+            Self::Network(net.trunc())
+        }
+    }
+}
+
 impl Field {
     /// The type of what is loaded.
     #[must_use]
@@ -314,8 +327,7 @@ impl Field {
             | Self::UdpSport
             | Self::UdpDport
             | Self::SctpSport
-            | Self::SctpDport
-            | Self::CtOriginalProtoDst => Type::InetService,
+            | Self::SctpDport => Type::InetService,
             Self::Icmpv6Type => Type::Icmpv6Type,
             Self::CtState => Type::CtState,
             Self::CtStatus => Type::CtStatus,

@@ -55,7 +55,7 @@ pub enum Value {
     Mark(u32),
     /// Index of an interface.
     IfaceIndex(u32),
-    /// Name of an interface, 1 to 15 bytes.
+    /// Name of an interface, 1 to 15 bytes. In a comparison a final `*` stands for any ending.
     Ifname(String),
     /// A traffic class: major number in the high 16 bits, minor number in the low.
     ClassId(u32),
