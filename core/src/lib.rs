@@ -3,5 +3,6 @@
 //!
 //! Nothing here waits, reads a clock, logs or touches a file: time and randomness are arguments.
 
+pub mod alloc;
 pub mod plan;
 pub mod view;
