@@ -1,1 +1,5 @@
-//! Work begins here.
+//! Real clusters on one machine, scenarios, faults, benchmarks.
+
+pub mod bench;
+pub mod probe;
+pub mod scenario;

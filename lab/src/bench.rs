@@ -1,0 +1,21 @@
+//! Benchmarks against peers in the same run.
+
+/// What `weft-lab bench` is asked.
+#[derive(clap::Args, Clone, Debug)]
+pub struct BenchArgs {
+    /// Which.
+    #[arg(value_enum)]
+    pub name: Name,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// The benchmarks.
+#[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Name {
+    /// CNI ADD against the reference plugins.
+    Cni,
+    /// Packets against a bare veth.
+    Datapath,
+}
