@@ -336,3 +336,46 @@ impl Field {
         }
     }
 }
+
+impl Statement {
+    /// The fields that the statement reads, in order.
+    #[must_use]
+    pub fn fields(&self) -> &[Field] {
+        match self {
+            Self::Match(Match { field, .. }) => std::slice::from_ref(field),
+            Self::Lookup { key, .. }
+            | Self::Vmap { key, .. }
+            | Self::Dnat {
+                to: NatTarget::Map { key, .. },
+                ..
+            } => key,
+            Self::Dnat { .. }
+            | Self::Masquerade { .. }
+            | Self::Notrack
+            | Self::Counter
+            | Self::Verdict(_)
+            | Self::Reject(_)
+            | Self::Unknown(_) => &[],
+        }
+    }
+
+    /// The fields that the statement reads, to rename them.
+    pub(crate) fn fields_mut(&mut self) -> &mut [Field] {
+        match self {
+            Self::Match(Match { field, .. }) => std::slice::from_mut(field),
+            Self::Lookup { key, .. }
+            | Self::Vmap { key, .. }
+            | Self::Dnat {
+                to: NatTarget::Map { key, .. },
+                ..
+            } => key,
+            Self::Dnat { .. }
+            | Self::Masquerade { .. }
+            | Self::Notrack
+            | Self::Counter
+            | Self::Verdict(_)
+            | Self::Reject(_)
+            | Self::Unknown(_) => &mut [],
+        }
+    }
+}
