@@ -9,6 +9,8 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+mod text;
+
 /// Name of a network interface: at most 15 bytes (IFNAMSIZ - 1).
 pub type LinkName = String;
 

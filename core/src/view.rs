@@ -10,6 +10,10 @@ use ipnet::IpNet;
 
 use crate::plan::{LinkName, Mac};
 
+mod parse;
+
+pub use parse::{BlockObject, Parsed, Raw, parse};
+
 /// Everything that one node's plan depends on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NodeView {
@@ -186,4 +190,105 @@ pub struct HostInterface {
     pub default_route: bool,
     /// It takes its IPv6 router from advertisements (`accept_ra` is not 0 and a route came so).
     pub router_advertisements: bool,
+}
+
+/// An address family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Family {
+    /// IPv4
+    V4,
+    /// IPv6
+    V6,
+}
+
+impl Family {
+    /// Both, IPv4 first.
+    pub const ALL: [Self; 2] = [Self::V4, Self::V6];
+
+    /// The family of an address.
+    #[must_use]
+    pub fn of(address: IpAddr) -> Self {
+        match address {
+            IpAddr::V4(_) => Self::V4,
+            IpAddr::V6(_) => Self::V6,
+        }
+    }
+
+    /// The family of a network.
+    #[must_use]
+    pub fn of_net(net: &IpNet) -> Self {
+        Self::of(net.addr())
+    }
+
+    /// The spelling in the API.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::V4 => "IPv4",
+            Self::V6 => "IPv6",
+        }
+    }
+}
+
+impl std::fmt::Display for Family {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl std::fmt::Display for Protocol {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Tcp => "TCP",
+            Self::Udp => "UDP",
+            Self::Sctp => "SCTP",
+        })
+    }
+}
+
+impl PeerUnderlay {
+    /// The address of a family, with the prefix length of its segment.
+    #[must_use]
+    pub fn address(&self, family: Family) -> Option<IpNet> {
+        match family {
+            Family::V4 => self.v4,
+            Family::V6 => self.v6,
+        }
+    }
+}
+
+impl OverlayView {
+    /// The family of encapsulated packets.
+    #[must_use]
+    pub fn underlay_family(&self) -> Family {
+        if self.underlay_v6 { Family::V6 } else { Family::V4 }
+    }
+}
+
+impl PoolView {
+    /// Whether it has networks of a family.
+    #[must_use]
+    pub fn has(&self, family: Family) -> bool {
+        self.cidrs.iter().any(|cidr| Family::of_net(cidr) == family)
+    }
+}
+
+impl NodeView {
+    /// Families of which the cluster has pools.
+    #[must_use]
+    pub fn families(&self) -> BTreeSet<Family> {
+        families(self.pools.values())
+    }
+
+    /// Families of the pools whose addresses travel by an overlay.
+    #[must_use]
+    pub fn overlay_families(&self, overlay: &str) -> BTreeSet<Family> {
+        families(self.pools.values().filter(|pool| pool.overlay == overlay))
+    }
+}
+
+fn families<'a>(pools: impl Iterator<Item = &'a PoolView>) -> BTreeSet<Family> {
+    pools
+        .flat_map(|pool| pool.cidrs.iter().map(Family::of_net))
+        .collect()
 }
