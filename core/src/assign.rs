@@ -26,6 +26,8 @@ use block::Block;
 
 /// How long a refused request counts as waiting, in seconds: a runtime asks again sooner.
 const WAITING_SECONDS: u64 = 60;
+/// The rest of an address whose pool is gone, in seconds: the default of `spec.cooldown`.
+const DEFAULT_COOLDOWN_SECONDS: u64 = 30;
 /// The longest rest that a pool may ask for, in seconds: a later end means that the clock was set back.
 const MAX_COOLDOWN_SECONDS: u64 = 24 * 60 * 60;
 
@@ -64,6 +66,8 @@ pub struct AddressBook {
     waiting: BTreeMap<AttachmentKey, Waiting>,
     /// Counts what has become free, so that the longest free comes first.
     sequence: u64,
+    /// The node's kernel has no IPv6: pods get none.
+    no_ipv6: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -80,12 +84,16 @@ impl AddressBook {
             .iter()
             .filter(|(_, block)| block.node == view.node)
             .collect();
-        let same_pools = self.pools == view.pools;
+        let range = |pools: &BTreeMap<String, PoolView>, pool: &str| {
+            let pool = pools.get(pool)?;
+            Some((pool.cidrs.clone(), pool.reserved.clone()))
+        };
         self.blocks.retain(|name, block| {
-            own.get(name)
-                .is_some_and(|new| same_pools && block.is(new))
+            let same = range(&self.pools, &block.pool) == range(&view.pools, &block.pool);
+            own.get(name).is_some_and(|new| same && block.is(new))
         });
         self.pools.clone_from(&view.pools);
+        self.no_ipv6 = !view.host.ipv6;
         for (name, new) in own {
             if let Some(block) = self.blocks.get_mut(name) {
                 block.draining = new.draining;
@@ -97,8 +105,8 @@ impl AddressBook {
             };
             let mut block = Block::new(new);
             block.fill(&mut self.sequence, |address| usable.contains(address) && !taken(address));
-            block.leased = range(&self.owners, &new.cidr).count();
-            block.resting = range(&self.resting, &new.cidr).count();
+            block.leased = within(&self.owners, &new.cidr).count();
+            block.resting = within(&self.resting, &new.cidr).count();
             self.blocks.insert(name.clone(), block);
         }
         self.by_network = self
@@ -157,11 +165,15 @@ impl AddressBook {
         self.waiting.remove(key);
         let leases = self.leases.remove(key).unwrap_or_default();
         let rest = |lease: Lease| {
-            let seconds = self.pools.get(&lease.pool).map_or(0, |pool| pool.cooldown_seconds);
+            let pool = self.pools.get(&lease.pool);
+            let until = match pool.map_or(DEFAULT_COOLDOWN_SECONDS, |pool| pool.cooldown_seconds) {
+                0 => now.saturating_sub(1),
+                seconds => now.saturating_add(seconds),
+            };
             Resting {
                 address: lease.address,
                 pool: lease.pool,
-                until: now.saturating_add(seconds),
+                until,
             }
         };
         let resting: Vec<Resting> = leases.into_iter().map(rest).collect();
@@ -181,12 +193,7 @@ impl AddressBook {
     pub fn expire(&mut self, now: u64) -> Vec<IpAddr> {
         let mut expired = Vec::new();
         while let Some(&(until, address)) = self.ends.first() {
-            let no_rest = self
-                .resting
-                .get(&address)
-                .and_then(|rest| self.pools.get(&rest.pool))
-                .is_some_and(|pool| pool.cooldown_seconds == 0);
-            if until > now || (until == now && !no_rest) {
+            if now <= until {
                 break;
             }
             self.ends.pop_first();
@@ -202,8 +209,13 @@ impl AddressBook {
     /// # Errors
     /// An address that is taken already: the record contradicts itself.
     pub fn restore(&mut self, key: &AttachmentKey, leases: Vec<Lease>) -> Result<(), RestoreError> {
+        if self.leases.get(key) == Some(&leases) {
+            return Ok(());
+        }
+        let mut mine = BTreeSet::new();
         for lease in &leases {
-            let other = self.owners.get(&lease.address).filter(|owner| *owner != key);
+            let twice = self.leases.contains_key(key) || !mine.insert(lease.address);
+            let other = self.owners.get(&lease.address).or(twice.then_some(key));
             if other.is_some() || self.resting.contains_key(&lease.address) {
                 return Err(RestoreError {
                     address: lease.address,
@@ -213,8 +225,8 @@ impl AddressBook {
             }
         }
         for lease in &leases {
-            let known = self.owners.insert(lease.address, key.clone()).is_some();
-            if let Some(block) = self.block_of(lease.address).filter(|_| !known) {
+            self.owners.insert(lease.address, key.clone());
+            if let Some(block) = self.block_of(lease.address) {
                 block.remove(lease.address);
                 block.leased += 1;
             }
@@ -327,6 +339,7 @@ impl AddressBook {
             .pools
             .iter()
             .filter(|(_, pool)| pool.assignable && pool.has(family))
+            .filter(|_| family == Family::V4 || !self.no_ipv6)
             .collect();
         pools.sort_by_key(|(name, pool)| (std::cmp::Reverse(pool.priority), *name));
         pools.into_iter().map(|(name, _)| name.clone()).collect()
@@ -438,7 +451,7 @@ impl<'a> Usable<'a> {
 }
 
 /// Entries of a map that are within a network.
-fn range<'a, V>(map: &'a BTreeMap<IpAddr, V>, net: &IpNet) -> impl Iterator<Item = &'a V> {
+fn within<'a, V>(map: &'a BTreeMap<IpAddr, V>, net: &IpNet) -> impl Iterator<Item = &'a V> {
     map.range(net.network()..=net.broadcast()).map(|(_, value)| value)
 }
 

@@ -4,5 +4,10 @@
 //! Nothing here waits, reads a clock, logs or touches a file: time and randomness are arguments.
 
 pub mod alloc;
+pub mod assign;
+pub mod compile;
+pub mod diff;
+pub mod finding;
+pub mod names;
 pub mod plan;
 pub mod view;
