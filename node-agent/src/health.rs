@@ -1,0 +1,199 @@
+//! Answers `/healthz`, `/livez`, `/readyz` and `/metrics` over HTTP.
+//!
+//! One loop does all asynchronous work of this process, so that an answer at all proves that it
+//! turns. Ready means: the first full plan is in the kernel and the CNI configuration in place.
+
+use std::convert::Infallible;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::{sleep, timeout};
+
+use crate::metrics::Metrics;
+use crate::watch::Synced;
+
+/// Connections at one time.
+const AT_ONCE: usize = 32;
+/// A connection may last so long; probes make a new one each time.
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(30);
+/// What Prometheus asks for.
+const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// What is known of this worker's health.
+#[derive(Debug, Default)]
+pub struct Health {
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    ready: bool,
+    planned: bool,
+    obstacle: Option<String>,
+    synced: Synced,
+}
+
+impl Health {
+    /// The agent can serve.
+    pub fn set_ready(&self) {
+        self.change(|state| state.ready = true);
+    }
+
+    /// The first full plan is in the kernel.
+    pub fn set_planned(&self) {
+        self.change(|state| state.planned = true);
+    }
+
+    /// What keeps the agent from being ready.
+    pub fn set_obstacle(&self, obstacle: Option<String>) {
+        self.change(|state| state.obstacle = obstacle);
+    }
+
+    /// Which stores have synced.
+    pub fn set_synced(&self, synced: Synced) {
+        self.change(|state| state.synced = synced);
+    }
+
+    /// Whether the agent can serve.
+    pub fn is_ready(&self) -> bool {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).ready
+    }
+
+    /// `None` when ready, else what is missing.
+    fn missing(&self) -> Option<String> {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.ready {
+            return None;
+        }
+        let mut lines = Vec::new();
+        let missing = state.synced.missing();
+        if !missing.is_empty() {
+            lines.push(format!("waiting for the API server to send {}", missing.join(", ")));
+        }
+        if !state.planned {
+            lines.push("the first plan is not in the kernel yet".to_owned());
+        }
+        lines.extend(state.obstacle.clone());
+        lines.push("not ready\n".to_owned());
+        Some(lines.join("\n"))
+    }
+
+    fn change(&self, change: impl FnOnce(&mut State)) {
+        change(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+/// Serves for ever.
+pub async fn run(address: IpAddr, port: u16, health: Arc<Health>, metrics: Arc<Metrics>) {
+    let listener = listen(address, port).await;
+    let mut present = FuturesUnordered::new();
+    loop {
+        tokio::select! {
+            accepted = listener.accept(), if present.len() < AT_ONCE => match accepted {
+                Ok((stream, _)) => present.push(serve(stream, &health, &metrics)),
+                Err(_) => sleep(Duration::from_millis(100)).await,
+            },
+            Some(()) = present.next() => {}
+        }
+    }
+}
+
+/// At an upgrade the worker before this one may still have the port for a moment.
+async fn listen(address: IpAddr, port: u16) -> TcpListener {
+    let mut told = false;
+    loop {
+        let mut result = TcpListener::bind(SocketAddr::new(address, port)).await;
+        if result.is_err() && address.is_ipv6() && address.is_unspecified() {
+            // Without IPv6 in the kernel, every address is every IPv4 address.
+            result = TcpListener::bind(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port)).await;
+        }
+        match result {
+            Ok(listener) => return listener,
+            Err(error) => {
+                if !std::mem::replace(&mut told, true) {
+                    tracing::warn!(%error, %address, port, "failed to listen for health checks; trying again");
+                }
+                sleep(Duration::from_millis(200)).await;
+            }
+        }
+    }
+}
+
+async fn serve(stream: TcpStream, health: &Health, metrics: &Metrics) {
+    let service = service_fn(|request: Request<Incoming>| {
+        let response = respond(request.method(), request.uri().path(), health, metrics);
+        async move { Ok::<_, Infallible>(response) }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(Duration::from_secs(10))
+        .max_buf_size(8192)
+        .serve_connection(TokioIo::new(stream), service);
+    // A peer that breaks off is no news.
+    let _ = timeout(CONNECTION_TIMEOUT, connection).await;
+}
+
+fn respond(method: &Method, path: &str, health: &Health, metrics: &Metrics) -> Response<Full<Bytes>> {
+    let (status, text, content_type) = match (method, path) {
+        (&Method::GET | &Method::HEAD, "/healthz" | "/livez") => (StatusCode::OK, "ok\n".to_owned(), None),
+        (&Method::GET | &Method::HEAD, "/readyz") => match health.missing() {
+            None => (StatusCode::OK, "ok\n".to_owned(), None),
+            Some(missing) => (StatusCode::SERVICE_UNAVAILABLE, missing, None),
+        },
+        (&Method::GET | &Method::HEAD, "/metrics") => (StatusCode::OK, metrics.render(), Some(OPENMETRICS)),
+        _ => (StatusCode::NOT_FOUND, "there are /healthz, /livez, /readyz and /metrics\n".to_owned(), None),
+    };
+    let mut response = Response::new(Full::new(Bytes::from(text)));
+    *response.status_mut() = status;
+    let content_type = content_type.unwrap_or("text/plain; charset=utf-8");
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt;
+
+    use super::*;
+
+    async fn get(path: &str, health: &Health) -> (u16, String) {
+        let response = respond(&Method::GET, path, health, &Metrics::default());
+        let status = response.status().as_u16();
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        (status, String::from_utf8(body.to_vec()).unwrap())
+    }
+
+    #[tokio::test]
+    async fn readiness_says_what_is_missing() {
+        let health = Health::default();
+        assert_eq!(get("/livez", &health).await.0, 200);
+        let (status, text) = get("/readyz", &health).await;
+        assert_eq!(status, 503);
+        assert!(text.contains("NodeNetworks, IPBlocks, this Node object") && text.contains("first plan"), "{text}");
+        health.set_synced(Synced { nodes: true, networks: true, blocks: true, own_node: true });
+        health.set_planned();
+        health.set_obstacle(Some("failed to write /x".to_owned()));
+        assert_eq!(get("/readyz", &health).await, (503, "failed to write /x\nnot ready\n".to_owned()));
+        health.set_ready();
+        assert_eq!(get("/readyz", &health).await, (200, "ok\n".to_owned()));
+    }
+
+    #[tokio::test]
+    async fn metrics_are_there_and_anything_else_is_not() {
+        let health = Health::default();
+        assert!(get("/metrics", &health).await.1.contains("weft_agent_ready 0"));
+        assert_eq!(get("/", &health).await.0, 404);
+        assert_eq!(respond(&Method::POST, "/metrics", &health, &Metrics::default()).status(), 404);
+    }
+}
