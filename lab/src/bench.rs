@@ -19,3 +19,12 @@ pub enum Name {
     /// Packets against a bare veth.
     Datapath,
 }
+
+/// Runs a benchmark.
+pub fn run(
+    _args: &BenchArgs,
+    _env: &crate::up::Environment,
+    _name: &crate::name::LabName,
+) -> anyhow::Result<std::process::ExitCode> {
+    anyhow::bail!("this build of weft-lab has no benchmarks")
+}

@@ -21,3 +21,12 @@ pub struct RunArgs {
     #[arg(long)]
     pub only: Option<String>,
 }
+
+/// Runs scenario files.
+pub fn run(
+    _args: &RunArgs,
+    _env: &crate::up::Environment,
+    _name: &crate::name::LabName,
+) -> anyhow::Result<std::process::ExitCode> {
+    anyhow::bail!("this build of weft-lab has no scenario engine")
+}
