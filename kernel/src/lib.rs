@@ -7,5 +7,6 @@
 pub mod host;
 pub mod net;
 pub mod netlink;
+pub mod nft;
 pub mod pod;
 pub mod sysctl;

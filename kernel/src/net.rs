@@ -13,7 +13,7 @@ mod observe;
 pub(crate) mod route;
 mod step;
 
-pub use apply::{Change, apply};
+pub use apply::apply;
 pub use link::{Ipv4Setting, exists, indices};
 pub use observe::observe;
 pub use step::{Error, Failure};

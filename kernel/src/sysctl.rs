@@ -3,7 +3,6 @@
 //! The directory is `/proc/sys/net` of the host's network namespace, which a container sees by way of a
 //! hostPath; its own is read-only.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
@@ -66,9 +65,12 @@ pub fn read(root: &Path, name: &str) -> Result<String, Error> {
     Ok(normal(&value))
 }
 
-/// Makes all values what they should be; says what was written, and what could not be.
+/// Makes all values what they should be, in their order; says what was written, and what could not be.
 #[must_use]
-pub fn apply(root: &Path, wanted: &BTreeMap<String, String>) -> (Vec<Written>, Vec<Error>) {
+pub fn apply<'a>(
+    root: &Path,
+    wanted: impl IntoIterator<Item = (&'a str, &'a str)>,
+) -> (Vec<Written>, Vec<Error>) {
     let (mut written, mut errors) = (Vec::new(), Vec::new());
     for (name, value) in wanted {
         match set(root, name, value) {

@@ -1,50 +1,20 @@
 //! Changes of a plan, executed in their order.
 //!
-//! Links come first by the order of changes themselves; before the first change that is about
-//! something *on* links, their indices are looked up once, so nothing here depends on memory.
+//! Before changes that are about something *on* links, the links' indices are looked up, so nothing
+//! here depends on memory. A route is added as a new one first: the kernel would otherwise put it into
+//! the place of somebody else's. Only where there is one already is it found out whose it is.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 
 use ipnet::IpNet;
 use netlink_packet_route::RouteNetlinkMessage;
 use nix::errno::Errno;
-use weft_core::plan::{LinkAddress, LinkName, Mac, PodLink, ROUTE_PROTOCOL, Route, VxlanLink};
+use weft_core::diff::{Change, Changes};
+use weft_core::plan::{LinkName, ROUTE_PROTOCOL, Route};
 
 use super::step::{Error, Failure, Step, execute};
 use super::{address, link, neighbour, route};
 use crate::netlink::{self, Refusal, Socket};
-
-/// One difference between what is and what should be.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Change {
-    /// Make a VXLAN device; one of the same name is replaced.
-    CreateVxlan(LinkName, VxlanLink),
-    /// Set hardware address and MTU of a VXLAN device, and bring it up.
-    SetVxlan(LinkName, VxlanLink),
-    /// Delete a VXLAN device.
-    DeleteVxlan(LinkName),
-    /// Set hardware address and MTU of the host end of a pod's veth pair, and bring it up.
-    SetPodLink(LinkName, PodLink),
-    /// Add an address to a link.
-    AddAddress(LinkAddress),
-    /// Delete an address from a link.
-    DeleteAddress(LinkAddress),
-    /// Set a permanent neighbour.
-    SetNeighbour(LinkName, IpAddr, Mac),
-    /// Delete a neighbour.
-    DeleteNeighbour(LinkName, IpAddr),
-    /// Set a forwarding entry of a VXLAN device.
-    SetForwarding(LinkName, Mac, IpAddr),
-    /// Delete a forwarding entry of a VXLAN device.
-    DeleteForwarding(LinkName, Mac),
-    /// Add a route where we had none. Somebody else's to the same destination stays, and is an error.
-    AddRoute(IpNet, Route),
-    /// Replace our route.
-    SetRoute(IpNet, Route),
-    /// Delete our route.
-    DeleteRoute(IpNet),
-}
 
 /// Executes changes in order. A change that fails does not keep the ones behind it from being tried.
 ///
@@ -52,10 +22,11 @@ pub enum Change {
 ///
 /// # Errors
 /// [`Error::Refused`] with all changes that failed, each named with the kernel's reason.
-pub fn apply(socket: &mut Socket, changes: &[Change]) -> Result<(), Error> {
+pub fn apply(socket: &mut Socket, changes: &Changes) -> Result<(), Error> {
+    let Changes(changes) = changes;
     let mut failures = Vec::new();
-    for run in changes.chunk_by(|a, b| a.is_about_link() == b.is_about_link()) {
-        if run[0].is_about_link() {
+    for run in changes.chunk_by(|a, b| is_about_link(a) == is_about_link(b)) {
+        if run.iter().any(is_about_link) {
             failures.extend(apply_to_links(socket, run)?);
         } else {
             failures.extend(apply_on_links(socket, run)?);
@@ -64,74 +35,61 @@ pub fn apply(socket: &mut Socket, changes: &[Change]) -> Result<(), Error> {
     if failures.is_empty() { Ok(()) } else { Err(Error::Refused(failures)) }
 }
 
-impl Change {
-    fn is_about_link(&self) -> bool {
-        matches!(
-            self,
-            Self::CreateVxlan(..) | Self::SetVxlan(..) | Self::DeleteVxlan(..) | Self::SetPodLink(..)
-        )
-    }
+fn is_about_link(change: &Change) -> bool {
+    matches!(
+        change,
+        Change::CreateVxlan(..) | Change::SetVxlan(..) | Change::DeleteVxlan(..) | Change::SetPodLink(..)
+    )
+}
 
-    /// The link that must be there, if this change is about something on a link.
-    fn link(&self) -> Option<&LinkName> {
-        match self {
-            Self::CreateVxlan(link, _)
-            | Self::SetVxlan(link, _)
-            | Self::DeleteVxlan(link)
-            | Self::SetPodLink(link, _)
-            | Self::SetNeighbour(link, ..)
-            | Self::DeleteNeighbour(link, _)
-            | Self::SetForwarding(link, ..)
-            | Self::DeleteForwarding(link, _) => Some(link),
-            Self::AddAddress(address) | Self::DeleteAddress(address) => Some(&address.link),
-            Self::AddRoute(_, Route::Unicast { link, .. }) | Self::SetRoute(_, Route::Unicast { link, .. }) => {
-                Some(link)
-            }
-            Self::AddRoute(_, Route::Unreachable)
-            | Self::SetRoute(_, Route::Unreachable)
-            | Self::DeleteRoute(_) => None,
-        }
-    }
+fn removes(change: &Change) -> bool {
+    matches!(
+        change,
+        Change::DeleteVxlan(_)
+            | Change::RemoveAddress(_)
+            | Change::RemoveNeighbour(..)
+            | Change::RemoveForwarding(..)
+            | Change::RemoveRoute(_)
+    )
+}
 
-    fn deletes(&self) -> bool {
-        matches!(
-            self,
-            Self::DeleteVxlan(_)
-                | Self::DeleteAddress(_)
-                | Self::DeleteNeighbour(..)
-                | Self::DeleteForwarding(..)
-                | Self::DeleteRoute(_)
-        )
-    }
-
-    /// The step that makes this change; `index` is that of [`Self::link`].
-    fn step(&self, index: u32) -> Option<Step> {
-        Some(match self {
-            Self::AddAddress(new) => address::add(&new.link, index, new.address, new.link_scope),
-            Self::DeleteAddress(old) => address::delete(&old.link, index, old.address),
-            Self::SetNeighbour(link, address, mac) => neighbour::replace(link, index, *address, *mac),
-            Self::DeleteNeighbour(link, address) => neighbour::delete(link, index, *address),
-            Self::SetForwarding(link, mac, node) => neighbour::replace_forwarding(link, index, *mac, *node),
-            Self::DeleteForwarding(link, mac) => neighbour::delete_forwarding(link, index, *mac),
-            Self::AddRoute(to, new) => route::add(*to, new, index),
-            Self::SetRoute(to, new) => route::replace(*to, new, index),
-            Self::DeleteRoute(to) => route::delete(*to),
-            Self::CreateVxlan(..) | Self::SetVxlan(..) | Self::DeleteVxlan(_) | Self::SetPodLink(..) => return None,
-        })
+/// The link that must be there for a change.
+fn link_of(change: &Change) -> Option<&LinkName> {
+    match change {
+        Change::CreateVxlan(link, _)
+        | Change::SetVxlan(link, _)
+        | Change::DeleteVxlan(link)
+        | Change::SetPodLink(link, _)
+        | Change::ReplaceNeighbour(link, ..)
+        | Change::RemoveNeighbour(link, _)
+        | Change::ReplaceForwarding(link, ..)
+        | Change::RemoveForwarding(link, _) => Some(link),
+        Change::AddAddress(address) | Change::RemoveAddress(address) => Some(&address.link),
+        Change::ReplaceRoute(_, Route::Unicast { link, .. }) => Some(link),
+        Change::ReplaceRoute(_, Route::Unreachable) | Change::RemoveRoute(_) => None,
     }
 }
 
+/// The steps that make a change; `index` is that of its link, where the change is about something on one.
+fn steps(change: &Change, index: u32) -> Vec<Step> {
+    vec![match change {
+        Change::CreateVxlan(name, new) => return link::create_vxlan(name, new),
+        Change::SetVxlan(name, new) => return link::set_vxlan(name, new),
+        Change::SetPodLink(name, new) => return link::set_pod_link(name, new),
+        Change::DeleteVxlan(name) => link::delete(name),
+        Change::AddAddress(new) => address::add(&new.link, index, new.address, new.link_scope),
+        Change::RemoveAddress(old) => address::delete(&old.link, index, old.address),
+        Change::ReplaceNeighbour(link, address, mac) => neighbour::replace(link, index, *address, *mac),
+        Change::RemoveNeighbour(link, address) => neighbour::delete(link, index, *address),
+        Change::ReplaceForwarding(link, mac, node) => neighbour::replace_forwarding(link, index, *mac, *node),
+        Change::RemoveForwarding(link, mac) => neighbour::delete_forwarding(link, index, *mac),
+        Change::ReplaceRoute(to, new) => route::add(*to, new, index),
+        Change::RemoveRoute(to) => route::delete(*to),
+    }]
+}
+
 fn apply_to_links(socket: &mut Socket, changes: &[Change]) -> Result<Vec<Failure>, netlink::Error> {
-    let mut steps = Vec::new();
-    for change in changes {
-        match change {
-            Change::CreateVxlan(name, new) => steps.extend(link::create_vxlan(name, new)),
-            Change::SetVxlan(name, new) => steps.extend(link::set_vxlan(name, new)),
-            Change::SetPodLink(name, new) => steps.extend(link::set_pod_link(name, new)),
-            Change::DeleteVxlan(name) => steps.push(link::delete(name)),
-            _ => {}
-        }
-    }
+    let steps: Vec<Step> = changes.iter().flat_map(|change| steps(change, 0)).collect();
     let failed = execute(socket, &steps)?;
     let mut failures = Vec::new();
     for (_, failure) in failed {
@@ -157,32 +115,32 @@ fn apply_to_links(socket: &mut Socket, changes: &[Change]) -> Result<Vec<Failure
 }
 
 fn apply_on_links(socket: &mut Socket, changes: &[Change]) -> Result<Vec<Failure>, netlink::Error> {
-    let links: BTreeSet<&LinkName> = changes.iter().filter_map(Change::link).collect();
+    let links: BTreeSet<&LinkName> = changes.iter().filter_map(link_of).collect();
     let indices = link::indices(socket, links.into_iter().cloned())?;
     let mut failures = Vec::new();
-    let (mut steps, mut origins) = (Vec::new(), Vec::new());
+    let (mut todo, mut origins) = (Vec::new(), Vec::new());
     for change in changes {
-        let index = match change.link() {
+        let index = match link_of(change) {
             None => 0,
             Some(link) => match indices.get(link) {
                 Some(index) => *index,
-                None if change.deletes() => continue,
+                None if removes(change) => continue,
                 None => {
-                    failures.extend(change.step(0).map(no_such_link));
+                    failures.extend(steps(change, 0).into_iter().map(no_such_link));
                     continue;
                 }
             },
         };
-        if let Some(step) = change.step(index) {
-            steps.push(step);
+        for step in steps(change, index) {
+            todo.push(step);
             origins.push(change);
         }
     }
     let mut taken = BTreeMap::new();
-    for (place, failure) in execute(socket, &steps)? {
+    for (place, failure) in execute(socket, &todo)? {
         match origins.get(place) {
-            Some(Change::AddRoute(to, route)) if failure.refusal.errno == Errno::EEXIST => {
-                let index = change_index(&indices, route);
+            Some(Change::ReplaceRoute(to, route)) if failure.refusal.errno == Errno::EEXIST => {
+                let index = index_of(&indices, route);
                 taken.insert(*to, (route::replace(*to, route, index), failure));
             }
             _ => failures.push(failure),
@@ -218,7 +176,7 @@ fn replace_ours(
     Ok(failures)
 }
 
-fn change_index(indices: &BTreeMap<LinkName, u32>, route: &Route) -> u32 {
+fn index_of(indices: &BTreeMap<LinkName, u32>, route: &Route) -> u32 {
     match route {
         Route::Unicast { link, .. } => indices.get(link).copied().unwrap_or_default(),
         Route::Unreachable => 0,

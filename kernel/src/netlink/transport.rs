@@ -59,6 +59,24 @@ impl Transport {
         first
     }
 
+    /// Goes on with this number.
+    pub(crate) fn continue_at(&mut self, sequence: u32) {
+        self.sequence = sequence;
+    }
+
+    /// Number of this socket in its network namespace.
+    pub(crate) fn port(&self) -> Result<u32, Error> {
+        let mut address = netlink_sys::SocketAddr::new(0, 0);
+        let found = self.socket.get_address(&mut address);
+        found.map_err(|error| socket_error("read the address of", &error))?;
+        Ok(address.port_number())
+    }
+
+    /// Gives the descriptor up.
+    pub(crate) fn into_fd(self) -> OwnedFd {
+        disowned(self.socket)
+    }
+
     /// Errors come with the kernel's explanation, and without a copy of the request.
     pub(crate) fn report_errors_in_full(&self) -> Result<(), Error> {
         let failed = |error| socket_error("set options of", &error);
@@ -158,6 +176,12 @@ impl AsFd for Transport {
 fn owned(fd: OwnedFd) -> netlink_sys::Socket {
     // SAFETY: the number comes from an owned descriptor, which gives it up here.
     unsafe { netlink_sys::Socket::from_raw_fd(fd.into_raw_fd()) }
+}
+
+#[expect(unsafe_code, reason = "the crate netlink-sys gives a descriptor up as a number alone")]
+fn disowned(socket: netlink_sys::Socket) -> OwnedFd {
+    // SAFETY: the socket owned the descriptor and gives it up here.
+    unsafe { OwnedFd::from_raw_fd(socket.into_raw_fd()) }
 }
 
 #[expect(unsafe_code, reason = "no crate in use reads SO_PROTOCOL")]
