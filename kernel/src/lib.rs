@@ -4,7 +4,9 @@
 //! Everything is synchronous: the kernel answers before a request returns, so there is nothing to
 //! wait for. Nothing here decides: what should be is a value that comes from `weft-core`.
 
+pub mod conntrack;
 pub mod host;
+pub mod monitor;
 pub mod net;
 pub mod netlink;
 pub mod nft;

@@ -143,6 +143,14 @@ impl Socket {
         Err(last)
     }
 
+    /// Number of this socket, by which notifications name who made a change.
+    ///
+    /// # Errors
+    /// When the descriptor has become unusable.
+    pub fn port(&self) -> Result<u32, Error> {
+        self.transport.port()
+    }
+
     /// How many dumps this socket was asked for.
     #[must_use]
     pub fn dumps(&self) -> u64 {

@@ -88,7 +88,7 @@ pub(crate) fn read_forwarding(message: &NeighbourMessage) -> Option<(Mac, IpAddr
     Some((mac(message)?, node))
 }
 
-fn destination(message: &NeighbourMessage) -> Option<IpAddr> {
+pub(crate) fn destination(message: &NeighbourMessage) -> Option<IpAddr> {
     message.attributes.iter().find_map(|attribute| match attribute {
         NeighbourAttribute::Destination(NeighbourAddress::Inet(address)) => Some((*address).into()),
         NeighbourAttribute::Destination(NeighbourAddress::Inet6(address)) => Some((*address).into()),
@@ -96,7 +96,7 @@ fn destination(message: &NeighbourMessage) -> Option<IpAddr> {
     })
 }
 
-fn mac(message: &NeighbourMessage) -> Option<Mac> {
+pub(crate) fn mac(message: &NeighbourMessage) -> Option<Mac> {
     message.attributes.iter().find_map(|attribute| match attribute {
         NeighbourAttribute::LinkLayerAddress(bytes) => bytes.as_slice().try_into().ok().map(Mac),
         _ => None,

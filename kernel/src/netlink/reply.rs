@@ -18,6 +18,8 @@ const HEADER: usize = 16;
 pub(crate) struct Message<'a> {
     pub(crate) header: NetlinkHeader,
     pub(crate) payload: &'a [u8],
+    /// The message with its header.
+    pub(crate) whole: &'a [u8],
 }
 
 /// The messages of a datagram, in order.
@@ -43,10 +45,9 @@ fn first(datagram: &[u8]) -> Result<Message<'_>, Error> {
     let buffer = NetlinkBuffer::new_checked(datagram).map_err(unreadable)?;
     let header = <NetlinkHeader as Parseable<NetlinkBuffer<&&[u8]>>>::parse(&NetlinkBuffer::new(&datagram))
         .map_err(unreadable)?;
-    Ok(Message {
-        header,
-        payload: buffer.payload(),
-    })
+    let payload = buffer.payload();
+    let whole = &datagram[..HEADER + payload.len()];
+    Ok(Message { header, payload, whole })
 }
 
 impl Message<'_> {

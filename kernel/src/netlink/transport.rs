@@ -95,9 +95,9 @@ impl Transport {
         joined.map_err(|error| socket_error("join a group of", &error))
     }
 
-    /// Makes room for large batches, past the host's limit where allowed, up to it elsewhere.
+    /// Makes room for large batches, past the host's limit where allowed, up to it elsewhere. 0 leaves as it is.
     pub(crate) fn grow_buffers(&self, send: usize, receive: usize) {
-        if socket::setsockopt(&self.socket, sockopt::SndBufForce, &send).is_err() {
+        if send > 0 && socket::setsockopt(&self.socket, sockopt::SndBufForce, &send).is_err() {
             let _ = socket::setsockopt(&self.socket, sockopt::SndBuf, &send);
         }
         if socket::setsockopt(&self.socket, sockopt::RcvBufForce, &receive).is_err() {

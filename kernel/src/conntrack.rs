@@ -1,0 +1,127 @@
+//! Entries of connection tracking that must not outlive the address that they are about.
+//!
+//! A new owner of an address would otherwise get the packets, and the translations, of its former owner's
+//! connections. The kernel is asked to delete by address; one that cannot (before 6.7) lists the entries of
+//! the address, or all of them before 5.8, and each is deleted by itself.
+
+mod message;
+
+use std::net::IpAddr;
+
+use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP};
+use netlink_sys::protocols::NETLINK_NETFILTER;
+use nix::errno::Errno;
+
+use crate::netlink::{Error, Transport, messages};
+use message::{End, Verb};
+
+/// How often a listing is repeated that changes interrupted.
+const ATTEMPTS: usize = 8;
+
+/// A ctnetlink socket of one network namespace.
+#[derive(Debug)]
+pub struct ConntrackSocket {
+    transport: Transport,
+    dumps: u64,
+}
+
+impl ConntrackSocket {
+    /// Opens a socket in the calling thread's network namespace.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn open() -> Result<Self, Error> {
+        let transport = Transport::open(NETLINK_NETFILTER)?;
+        transport.report_errors_in_full()?;
+        Ok(Self { transport, dumps: 0 })
+    }
+
+    /// Deletes every entry that has the address as source or destination, before or after translation.
+    ///
+    /// # Errors
+    /// When the socket fails or the kernel refuses.
+    pub fn delete(&mut self, address: IpAddr) -> Result<(), Error> {
+        for end in End::ALL {
+            if !self.delete_filtered(end, address)? {
+                return self.delete_listed(address);
+            }
+        }
+        Ok(())
+    }
+
+    /// How many dumps were asked for.
+    #[must_use]
+    pub fn dumps(&self) -> u64 {
+        self.dumps
+    }
+
+    /// False where the kernel cannot delete by address.
+    fn delete_filtered(&mut self, end: End, address: IpAddr) -> Result<bool, Error> {
+        let request = message::filtered(Verb::Delete, end, address);
+        match self.acknowledged(&request)? {
+            None | Some(Errno::ENOENT) => Ok(true),
+            Some(Errno::EINVAL | Errno::EOPNOTSUPP) => Ok(false),
+            Some(errno) => Err(refused(errno)),
+        }
+    }
+
+    /// Lists and deletes one by one.
+    pub(crate) fn delete_listed(&mut self, address: IpAddr) -> Result<(), Error> {
+        for end in End::ALL {
+            for entry in self.list(end, address)? {
+                match self.acknowledged(&entry)? {
+                    None | Some(Errno::ENOENT) => {}
+                    Some(errno) => return Err(refused(errno)),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Requests to delete the entries that have the address at this end.
+    fn list(&mut self, end: End, address: IpAddr) -> Result<Vec<message::Request>, Error> {
+        self.dumps += 1;
+        for _ in 0..ATTEMPTS {
+            let sequence = self.transport.take_sequences(1);
+            let request = message::filtered(Verb::Get, end, address);
+            self.transport.drain();
+            self.transport.send(&request.encode(NLM_F_DUMP, sequence))?;
+            let mut found = Vec::new();
+            let complete = self.transport.read_dump(sequence, &mut |message| {
+                found.extend(message::deletion_of(message.payload, end, address));
+                Ok(())
+            })?;
+            if complete {
+                return Ok(found);
+            }
+        }
+        Err(Error::Interrupted)
+    }
+
+    fn acknowledged(&mut self, request: &message::Request) -> Result<Option<Errno>, Error> {
+        let sequence = self.transport.take_sequences(1);
+        self.transport.drain();
+        self.transport.send(&request.encode(NLM_F_ACK, sequence))?;
+        loop {
+            let datagram = self.transport.receive()?.ok_or(Error::Lost)?;
+            for message in messages(datagram) {
+                let message = message?;
+                if message.header.sequence_number != sequence {
+                    continue;
+                }
+                match message.acknowledgement() {
+                    Some(Ok(())) => return Ok(None),
+                    Some(Err(refusal)) => return Ok(Some(refusal.errno)),
+                    None => {}
+                }
+            }
+        }
+    }
+}
+
+fn refused(errno: Errno) -> Error {
+    Error::Refused(crate::netlink::Refusal {
+        errno,
+        explanation: Some("while deleting entries of connection tracking".to_owned()),
+    })
+}

@@ -1,0 +1,189 @@
+//! ctnetlink messages: what to filter by, and the deletion of a listed entry.
+
+use std::net::IpAddr;
+
+use netlink_packet_core::{DefaultNla, Emitable, NLA_F_NESTED, NLM_F_REQUEST, Nla, NlasIterator};
+
+/// `NFNL_SUBSYS_CTNETLINK` of linux/netfilter/nfnetlink.h.
+const CTNETLINK: u16 = 1;
+// Attributes of linux/netfilter/nfnetlink_conntrack.h.
+const CTA_TUPLE_ORIG: u16 = 1;
+const CTA_TUPLE_REPLY: u16 = 2;
+const CTA_ID: u16 = 12;
+const CTA_ZONE: u16 = 18;
+const CTA_FILTER: u16 = 25;
+const CTA_FILTER_ORIG_FLAGS: u16 = 1;
+const CTA_FILTER_REPLY_FLAGS: u16 = 2;
+const CTA_TUPLE_IP: u16 = 1;
+const CTA_IP_V4_SRC: u16 = 1;
+const CTA_IP_V6_SRC: u16 = 3;
+/// Bits of the filter's flags: compare source, or destination.
+const FILTER_SRC: u32 = 1;
+const FILTER_DST: u32 = 2;
+/// Length of `nfgenmsg`.
+const NFGEN: usize = 4;
+
+/// One of the four places of an address in an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct End {
+    reply: bool,
+    destination: bool,
+}
+
+/// What to do with the entries that match.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verb {
+    /// `IPCTNL_MSG_CT_GET`
+    Get = 1,
+    /// `IPCTNL_MSG_CT_DELETE`
+    Delete = 2,
+}
+
+/// A message without its sequence number.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Request {
+    verb: Verb,
+    family: u8,
+    attributes: Vec<DefaultNla>,
+}
+
+impl End {
+    pub(super) const ALL: [Self; 4] = [
+        Self { reply: false, destination: false },
+        Self { reply: true, destination: false },
+        Self { reply: false, destination: true },
+        Self { reply: true, destination: true },
+    ];
+
+    fn tuple(self) -> u16 {
+        if self.reply { CTA_TUPLE_REPLY } else { CTA_TUPLE_ORIG }
+    }
+
+    fn attribute(self, address: IpAddr) -> u16 {
+        let source = if address.is_ipv4() { CTA_IP_V4_SRC } else { CTA_IP_V6_SRC };
+        source + u16::from(self.destination)
+    }
+}
+
+impl Request {
+    pub(super) fn encode(&self, flags: u16, sequence: u32) -> Vec<u8> {
+        let length = 16 + NFGEN + self.attributes.as_slice().buffer_len();
+        let mut bytes = Vec::with_capacity(length);
+        bytes.extend((length as u32).to_ne_bytes());
+        bytes.extend((CTNETLINK << 8 | self.verb as u16).to_ne_bytes());
+        bytes.extend((NLM_F_REQUEST | flags).to_ne_bytes());
+        bytes.extend(sequence.to_ne_bytes());
+        bytes.extend([0; 4]);
+        bytes.extend([self.family, 0, 0, 0]);
+        bytes.resize(length, 0);
+        self.attributes.as_slice().emit(&mut bytes[16 + NFGEN..]);
+        bytes
+    }
+}
+
+/// Concerns the entries that have the address at this end.
+pub(super) fn filtered(verb: Verb, end: End, address: IpAddr) -> Request {
+    let octets = octets(address);
+    let ip = nested(CTA_TUPLE_IP, &[DefaultNla::new(end.attribute(address), octets)]);
+    let compared = if end.destination { FILTER_DST } else { FILTER_SRC };
+    let flags = |wanted: bool| (if wanted { compared } else { 0 }).to_ne_bytes().to_vec();
+    let filter = [
+        DefaultNla::new(CTA_FILTER_ORIG_FLAGS, flags(!end.reply)),
+        DefaultNla::new(CTA_FILTER_REPLY_FLAGS, flags(end.reply)),
+    ];
+    Request {
+        verb,
+        family: family(address),
+        attributes: vec![nested(end.tuple(), &[ip]), nested(CTA_FILTER, &filter)],
+    }
+}
+
+/// The deletion of a listed entry, if it has the address at this end: the kernel may not have filtered.
+pub(super) fn deletion_of(payload: &[u8], end: End, address: IpAddr) -> Option<Request> {
+    let attributes = payload.get(NFGEN..)?;
+    let ip = find(find(find(attributes, end.tuple())?, CTA_TUPLE_IP)?, end.attribute(address))?;
+    if ip != octets(address) {
+        return None;
+    }
+    // The original tuple and the number of the entry: never another one that has the tuple by now.
+    let kept = [(CTA_TUPLE_ORIG, NLA_F_NESTED), (CTA_ZONE, 0), (CTA_ID, 0)];
+    let attributes = kept
+        .into_iter()
+        .filter_map(|(kind, flag)| Some(DefaultNla::new(kind | flag, find(attributes, kind)?.to_vec())))
+        .collect();
+    Some(Request {
+        verb: Verb::Delete,
+        family: family(address),
+        attributes,
+    })
+}
+
+fn find(attributes: &[u8], kind: u16) -> Option<&[u8]> {
+    let found = NlasIterator::new(attributes).flatten().find(|attribute| attribute.kind() == kind)?;
+    let length = usize::from(found.length());
+    found.into_inner().get(4..length)
+}
+
+fn nested(kind: u16, inner: &[DefaultNla]) -> DefaultNla {
+    let mut value = vec![0; inner.buffer_len()];
+    inner.emit(&mut value);
+    let nested = DefaultNla::new(kind | NLA_F_NESTED, value);
+    debug_assert_eq!(nested.kind(), kind | NLA_F_NESTED);
+    nested
+}
+
+fn octets(address: IpAddr) -> Vec<u8> {
+    match address {
+        IpAddr::V4(address) => address.octets().to_vec(),
+        IpAddr::V6(address) => address.octets().to_vec(),
+    }
+}
+
+/// `NFPROTO_IPV4`, `NFPROTO_IPV6`.
+fn family(address: IpAddr) -> u8 {
+    if address.is_ipv4() { 2 } else { 10 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A listed entry: orig 10.0.0.1 to 10.0.0.2, not translated, number 7.
+    fn entry() -> Vec<u8> {
+        let tuple = |source: [u8; 4], destination: [u8; 4]| {
+            [nested(
+                CTA_TUPLE_IP,
+                &[DefaultNla::new(1, source.to_vec()), DefaultNla::new(2, destination.to_vec())],
+            )]
+        };
+        let (a, b) = ([10, 0, 0, 1], [10, 0, 0, 2]);
+        let attributes = [
+            nested(CTA_TUPLE_ORIG, &tuple(a, b)),
+            nested(CTA_TUPLE_REPLY, &tuple(b, a)),
+            DefaultNla::new(CTA_ID, vec![0, 0, 0, 7]),
+        ];
+        let mut bytes = vec![0; NFGEN + attributes.as_slice().buffer_len()];
+        attributes.as_slice().emit(&mut bytes[NFGEN..]);
+        bytes
+    }
+
+    #[test]
+    fn an_entry_is_found_by_each_of_its_ends() {
+        let entry = entry();
+        let matching = |address: &str| {
+            let address = address.parse().unwrap();
+            End::ALL.map(|end| deletion_of(&entry, end, address).is_some())
+        };
+        assert_eq!(matching("10.0.0.1"), [true, false, false, true]);
+        assert_eq!(matching("10.0.0.2"), [false, true, true, false]);
+        assert_eq!(matching("10.0.0.3"), [false; 4]);
+        assert_eq!(matching("fd00::1"), [false; 4]);
+    }
+
+    #[test]
+    fn a_deletion_names_the_very_entry() {
+        let deletion = deletion_of(&entry(), End::ALL[0], "10.0.0.1".parse().unwrap()).unwrap();
+        assert_eq!(deletion.verb, Verb::Delete);
+        assert!(deletion.attributes.contains(&DefaultNla::new(CTA_ID, vec![0, 0, 0, 7])));
+    }
+}
