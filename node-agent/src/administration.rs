@@ -23,7 +23,9 @@ pub enum Error {
     #[error("the agent is not ready")]
     NotReady,
     /// A supervisor is there.
-    #[error("an agent is running ({0} answers): delete its DaemonSet first, or use weft-agent unlock")]
+    #[error(
+        "an agent is running ({0} answers): delete its DaemonSet first, or use weft-agent unlock"
+    )]
     Running(PathBuf),
     /// The supervisor did not release.
     #[error("the agent did not release the nft table")]
@@ -45,7 +47,8 @@ pub fn show(arguments: &ShowArgs) -> Result<(), Error> {
     let ask = || {
         let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
         stream.set_read_timeout(Some(TIMEOUT))?;
-        stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+        stream
+            .write_all(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer)?;
         Ok(answer)
@@ -53,7 +56,11 @@ pub fn show(arguments: &ShowArgs) -> Result<(), Error> {
     let answer: String = ask().map_err(|error| Error::NoAgent(port, error))?;
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
     print!("{body}");
-    if head.starts_with("HTTP/1.1 200") { Ok(()) } else { Err(Error::NotReady) }
+    if head.starts_with("HTTP/1.1 200") {
+        Ok(())
+    } else {
+        Err(Error::NotReady)
+    }
 }
 
 /// Removes everything that Weftnet has made on this node.

@@ -17,8 +17,8 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use kube::client::{Body, ClientBuilder, ConfigExt};
 use kube::config::{
-    AuthInfo, Cluster, Context as KubeContext, KubeConfigOptions, Kubeconfig, KubeconfigError, NamedAuthInfo,
-    NamedCluster, NamedContext,
+    AuthInfo, Cluster, Context as KubeContext, KubeConfigOptions, Kubeconfig, KubeconfigError,
+    NamedAuthInfo, NamedCluster, NamedContext,
 };
 use kube::{Client, Config};
 use tower::{BoxError, Layer, Service};
@@ -59,12 +59,16 @@ pub async fn client(settings: &Settings, metrics: Arc<Metrics>) -> Result<Client
     let (mut config, endpoints) = match &settings.kubeconfig {
         Some(path) => {
             let kubeconfig = Kubeconfig::read_from(path)?;
-            let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
+            let config =
+                Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
             (config, Endpoints::default())
         }
         None => {
             let endpoints = Endpoints::new(&servers(settings)?)?;
-            (service_account(settings, endpoints.first()).await?, endpoints)
+            (
+                service_account(settings, endpoints.first()).await?,
+                endpoints,
+            )
         }
     };
     if let Some(name) = &settings.api_server_name {
@@ -81,7 +85,11 @@ fn servers(settings: &Settings) -> Result<Vec<String>, Error> {
     }
     let host = std::env::var("KUBERNETES_SERVICE_HOST").map_err(|_| Error::NoAddress)?;
     let port = std::env::var("KUBERNETES_SERVICE_PORT").map_err(|_| Error::NoAddress)?;
-    Ok(vec![if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }])
+    Ok(vec![if host.contains(':') {
+        format!("[{host}]:{port}")
+    } else {
+        format!("{host}:{port}")
+    }])
 }
 
 /// The service account as a kubeconfig, so that token and CA are read again when they rotate.
@@ -94,21 +102,45 @@ async fn service_account(settings: &Settings, server: &str) -> Result<Config, Er
         certificate_authority: Some(text("ca.crt")),
         ..Cluster::default()
     };
-    let account = AuthInfo { token_file: Some(text("token")), ..AuthInfo::default() };
-    let context = KubeContext { cluster: name(), user: Some(name()), ..KubeContext::default() };
+    let account = AuthInfo {
+        token_file: Some(text("token")),
+        ..AuthInfo::default()
+    };
+    let context = KubeContext {
+        cluster: name(),
+        user: Some(name()),
+        ..KubeContext::default()
+    };
     let kubeconfig = Kubeconfig {
-        clusters: vec![NamedCluster { name: name(), cluster: Some(cluster), ..NamedCluster::default() }],
-        auth_infos: vec![NamedAuthInfo { name: name(), auth_info: Some(account), ..NamedAuthInfo::default() }],
-        contexts: vec![NamedContext { name: name(), context: Some(context), ..NamedContext::default() }],
+        clusters: vec![NamedCluster {
+            name: name(),
+            cluster: Some(cluster),
+            ..NamedCluster::default()
+        }],
+        auth_infos: vec![NamedAuthInfo {
+            name: name(),
+            auth_info: Some(account),
+            ..NamedAuthInfo::default()
+        }],
+        contexts: vec![NamedContext {
+            name: name(),
+            context: Some(context),
+            ..NamedContext::default()
+        }],
         current_context: Some(name()),
         ..Kubeconfig::default()
     };
-    let mut config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
+    let mut config =
+        Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
     config.root_cert_file = Some(directory.join("ca.crt"));
     Ok(config)
 }
 
-fn build(config: &Config, endpoints: Endpoints, metrics: Arc<Metrics>) -> Result<Client, kube::Error> {
+fn build(
+    config: &Config,
+    endpoints: Endpoints,
+    metrics: Arc<Metrics>,
+) -> Result<Client, kube::Error> {
     let mut connector = HttpConnector::new();
     connector.enforce_http(false);
     connector.set_nodelay(true);
@@ -122,7 +154,11 @@ fn build(config: &Config, endpoints: Endpoints, metrics: Arc<Metrics>) -> Result
         .pool_idle_timeout(Duration::from_secs(30))
         .pool_max_idle_per_host(2)
         .build(connector);
-    let requests = Requests { client, endpoints: Arc::new(endpoints), metrics };
+    let requests = Requests {
+        client,
+        endpoints: Arc::new(endpoints),
+        metrics,
+    };
     let namespace = config.default_namespace.clone();
     Ok(match config.auth_layer()? {
         Some(auth) => {
@@ -154,8 +190,15 @@ where
     }
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
-        let verb = verb(request.method(), request.uri().path(), request.uri().query().unwrap_or_default());
-        self.metrics.api_requests.get_or_create(&ApiVerb { verb }).inc();
+        let verb = verb(
+            request.method(),
+            request.uri().path(),
+            request.uri().query().unwrap_or_default(),
+        );
+        self.metrics
+            .api_requests
+            .get_or_create(&ApiVerb { verb })
+            .inc();
         if verb == "list" {
             self.metrics.api_lists.inc();
         }
@@ -187,11 +230,27 @@ where
 /// What a request does, as RBAC calls it. A collection is named in the plural, which none of the
 /// names that we get one by one is.
 fn verb(method: &Method, path: &str, query: &str) -> &'static str {
-    const COLLECTIONS: [&str; 6] = ["nodenetworks", "ipblocks", "nodes", "pods", "podaddresses", "nodereports"];
-    let watches = query.split('&').any(|pair| matches!(pair, "watch=true" | "watch=1"));
+    const COLLECTIONS: [&str; 6] = [
+        "nodenetworks",
+        "ipblocks",
+        "nodes",
+        "pods",
+        "podaddresses",
+        "nodereports",
+    ];
+    let watches = query
+        .split('&')
+        .any(|pair| matches!(pair, "watch=true" | "watch=1"));
     match *method {
         Method::GET if watches => "watch",
-        Method::GET if path.rsplit('/').next().is_some_and(|last| COLLECTIONS.contains(&last)) => "list",
+        Method::GET
+            if path
+                .rsplit('/')
+                .next()
+                .is_some_and(|last| COLLECTIONS.contains(&last)) =>
+        {
+            "list"
+        }
         Method::GET => "get",
         Method::POST => "create",
         Method::DELETE => "delete",
@@ -211,6 +270,13 @@ mod tests {
         assert_eq!(get(nodes, "&watch=true&sendInitialEvents=true"), "watch");
         assert_eq!(get("/api/v1/nodes/a", ""), "get");
         assert_eq!(get("/apis/weftnet.dev/v1alpha1/podaddresses", ""), "list");
-        assert_eq!(verb(&Method::POST, "/apis/weftnet.dev/v1alpha1/namespaces/a/podaddresses", ""), "create");
+        assert_eq!(
+            verb(
+                &Method::POST,
+                "/apis/weftnet.dev/v1alpha1/namespaces/a/podaddresses",
+                ""
+            ),
+            "create"
+        );
     }
 }

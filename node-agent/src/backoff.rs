@@ -15,7 +15,11 @@ pub struct Backoff {
 impl Backoff {
     /// From `first`, doubling, to at most `most`.
     pub fn new(first: Duration, most: Duration) -> Self {
-        Self { first, most, failures: 0 }
+        Self {
+            first,
+            most,
+            failures: 0,
+        }
     }
 
     /// Work has succeeded: the next pause is the first one again.
@@ -38,7 +42,9 @@ impl Backoff {
 
 /// Between half of and all of `first * 2^failures`, at most `most`; `fraction` is from 0 to 1.
 pub fn delay(first: Duration, most: Duration, failures: u32, fraction: f64) -> Duration {
-    let whole = first.saturating_mul(1_u32.checked_shl(failures.min(31)).unwrap_or(u32::MAX)).min(most);
+    let whole = first
+        .saturating_mul(1_u32.checked_shl(failures.min(31)).unwrap_or(u32::MAX))
+        .min(most);
     whole.mul_f64(0.5 + fraction.clamp(0.0, 1.0) / 2.0)
 }
 
@@ -57,8 +63,9 @@ mod tests {
 
     #[test]
     fn pauses_double_up_to_the_limit() {
-        let pauses: Vec<u128> =
-            [0, 1, 2, 5, 6, 40].map(|failures| delay(FIRST, MOST, failures, 1.0).as_millis()).into();
+        let pauses: Vec<u128> = [0, 1, 2, 5, 6, 40]
+            .map(|failures| delay(FIRST, MOST, failures, 1.0).as_millis())
+            .into();
         assert_eq!(pauses, [100, 200, 400, 3200, 5000, 5000]);
     }
 

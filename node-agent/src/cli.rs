@@ -162,13 +162,21 @@ impl Settings {
     /// Addresses of the API server, without blanks.
     pub fn api_servers(&self) -> Vec<String> {
         let given = self.api_server.iter().map(|address| address.trim());
-        given.filter(|address| !address.is_empty()).map(str::to_owned).collect()
+        given
+            .filter(|address| !address.is_empty())
+            .map(str::to_owned)
+            .collect()
     }
 }
 
 /// Prints the completion script of a shell.
 pub fn completion(shell: clap_complete::Shell) {
-    clap_complete::generate(shell, &mut Cli::command(), "weft-agent", &mut std::io::stdout());
+    clap_complete::generate(
+        shell,
+        &mut Cli::command(),
+        "weft-agent",
+        &mut std::io::stdout(),
+    );
 }
 
 /// Reads `30s`, `5m`, `1h`, `500ms`, or several of them in a row.
@@ -180,10 +188,14 @@ fn duration(text: &str) -> Result<Duration, String> {
         return Err(malformed());
     }
     while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit()).ok_or_else(malformed)?;
+        let digits = rest
+            .find(|c: char| !c.is_ascii_digit())
+            .ok_or_else(malformed)?;
         let (number, unit_on) = rest.split_at(digits);
         let number: u32 = number.parse().map_err(|_| malformed())?;
-        let letters = unit_on.find(|c: char| c.is_ascii_digit()).unwrap_or(unit_on.len());
+        let letters = unit_on
+            .find(|c: char| c.is_ascii_digit())
+            .unwrap_or(unit_on.len());
         let (unit, after) = unit_on.split_at(letters);
         let unit = match unit {
             "ms" => Duration::from_millis(1),
@@ -220,15 +232,23 @@ mod tests {
     #[test]
     fn blank_addresses_are_no_addresses() {
         let cli = Cli::parse_from(["weft-agent", "run", "--api-server", ", 192.0.2.1:6443 ,"]);
-        let Command::Run(settings) = cli.command else { panic!("not run") };
+        let Command::Run(settings) = cli.command else {
+            panic!("not run")
+        };
         assert_eq!(settings.api_servers(), ["192.0.2.1:6443"]);
     }
 
     #[test]
     fn a_worker_takes_the_settings_of_its_supervisor() {
-        let line = "weft-agent work --nft-descriptor 3 --cni-descriptor 4 --supervisor 1 --node-name a";
+        let line =
+            "weft-agent work --nft-descriptor 3 --cni-descriptor 4 --supervisor 1 --node-name a";
         let cli = Cli::parse_from(line.split(' '));
-        let Command::Work(args) = cli.command else { panic!("not work") };
-        assert_eq!((args.nft_descriptor, args.settings.node_name.as_str()), (3, "a"));
+        let Command::Work(args) = cli.command else {
+            panic!("not work")
+        };
+        assert_eq!(
+            (args.nft_descriptor, args.settings.node_name.as_str()),
+            (3, "a")
+        );
     }
 }

@@ -39,13 +39,20 @@ pub enum Error {
 /// Installs the plugin, waits for the engine, then writes the configuration and the ready file.
 /// Tries again for ever, and says in `health` what is missing.
 pub async fn run(settings: Settings, mut engine_ready: watch::Receiver<bool>, health: Arc<Health>) {
-    until_done(&health, || install_plugin(&settings.cni_plugin, &settings.cni_bin_dir)).await;
+    until_done(&health, || {
+        install_plugin(&settings.cni_plugin, &settings.cni_bin_dir)
+    })
+    .await;
     if engine_ready.wait_for(|ready| *ready).await.is_err() {
         return;
     }
     until_done(&health, || {
         write_whole(&settings.ready_file(), b"", 0o600)?;
-        write_whole(&settings.cni_conf_dir.join(CONF_FILE), &conf(&settings), 0o644)
+        write_whole(
+            &settings.cni_conf_dir.join(CONF_FILE),
+            &conf(&settings),
+            0o644,
+        )
     })
     .await;
     tracing::info!("ready: the first plan is in the kernel and the CNI configuration is in place");
@@ -96,7 +103,8 @@ pub fn conf(settings: &Settings) -> Vec<u8> {
             plugin.insert(key.to_owned(), json!(path));
         }
     }
-    let list = json!({"cniVersion": "1.1.0", "name": "weftnet", "plugins": [Value::Object(plugin)]});
+    let list =
+        json!({"cniVersion": "1.1.0", "name": "weftnet", "plugins": [Value::Object(plugin)]});
     format!("{list:#}\n").into_bytes()
 }
 
@@ -105,10 +113,16 @@ pub fn conf(settings: &Settings) -> Vec<u8> {
 /// # Errors
 /// Where one is there and cannot be removed.
 pub fn remove(settings: &Settings) -> Result<(), Error> {
-    let files = [settings.cni_conf_dir.join(CONF_FILE), settings.cni_bin_dir.join(PLUGIN_FILE), settings.ready_file()];
+    let files = [
+        settings.cni_conf_dir.join(CONF_FILE),
+        settings.cni_bin_dir.join(PLUGIN_FILE),
+        settings.ready_file(),
+    ];
     for file in files {
         match fs::remove_file(&file) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(Error::Write(file, error)),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(Error::Write(file, error));
+            }
             _ => {}
         }
     }
@@ -126,7 +140,11 @@ fn write_whole(path: &Path, content: &[u8], mode: u32) -> Result<bool, Error> {
 
 /// Writes beside the file under a name that no runtime reads, then renames: readers see the old or
 /// the new file, also after a crash.
-fn replace(path: &Path, mode: u32, fill: impl FnOnce(&mut File) -> io::Result<()>) -> Result<(), Error> {
+fn replace(
+    path: &Path,
+    mode: u32,
+    fill: impl FnOnce(&mut File) -> io::Result<()>,
+) -> Result<(), Error> {
     let folder = path.parent().unwrap_or(Path::new("/"));
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let beside = folder.join(format!(".{name}.new"));
@@ -135,7 +153,11 @@ fn replace(path: &Path, mode: u32, fill: impl FnOnce(&mut File) -> io::Result<()
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        let mut file = OpenOptions::new().create_new(true).write(true).mode(mode).open(&beside)?;
+        let mut file = OpenOptions::new()
+            .create_new(true)
+            .write(true)
+            .mode(mode)
+            .open(&beside)?;
         fill(&mut file)?;
         file.set_permissions(Permissions::from_mode(mode))?;
         file.sync_all()?;
@@ -148,7 +170,9 @@ fn replace(path: &Path, mode: u32, fill: impl FnOnce(&mut File) -> io::Result<()
 /// Whether the target is there with the same bytes. Reads in pieces: a plugin is megabytes long.
 fn same_content(source: &Path, target: &Path) -> io::Result<bool> {
     let mut source = File::open(source)?;
-    let Ok(mut target) = File::open(target) else { return Ok(false) };
+    let Ok(mut target) = File::open(target) else {
+        return Ok(false);
+    };
     if target.metadata()?.permissions().mode() & 0o111 == 0 {
         return Ok(false);
     }
@@ -172,15 +196,19 @@ mod tests {
     use crate::cli::{Cli, Command};
 
     fn settings(flags: &[&str]) -> Settings {
-        let Command::Run(settings) = Cli::parse_from([&["weft-agent", "run"], flags].concat()).command else {
+        let Command::Run(settings) =
+            Cli::parse_from([&["weft-agent", "run"], flags].concat()).command
+        else {
             panic!("not run")
         };
         settings
     }
 
     fn names(folder: &Path) -> Vec<String> {
-        let mut names: Vec<_> =
-            fs::read_dir(folder).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        let mut names: Vec<_> = fs::read_dir(folder)
+            .unwrap()
+            .map(|e| e.unwrap().file_name().into_string().unwrap())
+            .collect();
         names.sort();
         names
     }
@@ -195,8 +223,16 @@ mod tests {
         assert!(install_plugin(&source, &target).unwrap());
         assert!(!install_plugin(&source, &target).unwrap());
         let installed = target.join(PLUGIN_FILE);
-        assert_eq!(fs::metadata(&installed).unwrap().permissions().mode() & 0o777, 0o755);
-        for other in [vec![2; 20_000], vec![1; 20_001], vec![1; 19_999], Vec::new()] {
+        assert_eq!(
+            fs::metadata(&installed).unwrap().permissions().mode() & 0o777,
+            0o755
+        );
+        for other in [
+            vec![2; 20_000],
+            vec![1; 20_001],
+            vec![1; 19_999],
+            Vec::new(),
+        ] {
             fs::write(&source, &other).unwrap();
             assert!(install_plugin(&source, &target).unwrap());
             assert_eq!(fs::read(&installed).unwrap(), other);
@@ -219,11 +255,21 @@ mod tests {
     #[test]
     fn the_configuration_names_paths_only_where_they_differ() {
         let list: Value = serde_json::from_slice(&conf(&settings(&[]))).unwrap();
-        assert_eq!(list["plugins"], json!([{"type": "weft-cni", "capabilities": {"portMappings": true}}]));
-        assert_eq!((&list["cniVersion"], &list["name"]), (&json!("1.1.0"), &json!("weftnet")));
-        let list: Value = serde_json::from_slice(&conf(&settings(&["--run-dir=/r", "--state-dir=/s"]))).unwrap();
+        assert_eq!(
+            list["plugins"],
+            json!([{"type": "weft-cni", "capabilities": {"portMappings": true}}])
+        );
+        assert_eq!(
+            (&list["cniVersion"], &list["name"]),
+            (&json!("1.1.0"), &json!("weftnet"))
+        );
+        let list: Value =
+            serde_json::from_slice(&conf(&settings(&["--run-dir=/r", "--state-dir=/s"]))).unwrap();
         let plugin = &list["plugins"][0];
-        assert_eq!((&plugin["socket"], &plugin["spoolDir"]), (&json!("/r/cni.sock"), &json!("/s/spool")));
+        assert_eq!(
+            (&plugin["socket"], &plugin["spoolDir"]),
+            (&json!("/r/cni.sock"), &json!("/s/spool"))
+        );
     }
 
     #[test]
@@ -231,7 +277,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let missing = folder.path().join("missing");
         let error = errors::chain(&install_plugin(&missing, folder.path()).unwrap_err());
-        assert!(error.contains("missing") && error.contains("--cni-plugin"), "{error}");
+        assert!(
+            error.contains("missing") && error.contains("--cni-plugin"),
+            "{error}"
+        );
         let error = errors::chain(&write_whole(&missing.join("x"), b"", 0o644).unwrap_err());
         assert!(error.contains("missing/x"), "{error}");
     }
@@ -242,7 +291,12 @@ mod tests {
         let path = |name: &str| format!("--{name}={}", folder.path().display());
         fs::write(folder.path().join("plugin"), "p").unwrap();
         let plugin = format!("--cni-plugin={}", folder.path().join("plugin").display());
-        let settings = settings(&[&path("run-dir"), &path("cni-conf-dir"), &path("cni-bin-dir"), &plugin]);
+        let settings = settings(&[
+            &path("run-dir"),
+            &path("cni-conf-dir"),
+            &path("cni-bin-dir"),
+            &plugin,
+        ]);
         let (ready, waiting) = watch::channel(false);
         let health = Arc::new(Health::default());
         let running = tokio::spawn(run(settings, waiting, health.clone()));
@@ -253,7 +307,10 @@ mod tests {
         assert!(!health.is_ready());
         ready.send(true).unwrap();
         running.await.unwrap();
-        assert_eq!(names(folder.path()), [CONF_FILE, "plugin", "ready", PLUGIN_FILE]);
+        assert_eq!(
+            names(folder.path()),
+            [CONF_FILE, "plugin", "ready", PLUGIN_FILE]
+        );
         assert!(health.is_ready());
     }
 }

@@ -86,7 +86,9 @@ impl Server {
         if let Err(error) = self.exchange(&mut stream).await {
             tracing::warn!(error = errors::chain(&error), "CNI request not served");
             let refusal = match &error {
-                Error::TooLong(_) | Error::Json(_) => failed(DECODING, "request not understood", &error),
+                Error::TooLong(_) | Error::Json(_) => {
+                    failed(DECODING, "request not understood", &error)
+                }
                 _ => return,
             };
             let _ = answer(&mut stream, &refusal).await;
@@ -99,24 +101,44 @@ impl Server {
             return Err(Error::NotRoot(uid));
         }
         let begun = Instant::now();
-        let (request, descriptor) =
-            timeout(TRANSFER_TIMEOUT, receive(stream)).await.map_err(|_| Error::Slow)??;
+        let (request, descriptor) = timeout(TRANSFER_TIMEOUT, receive(stream))
+            .await
+            .map_err(|_| Error::Slow)??;
         let verb = verb(&request);
-        let Some(response) = self.ask(request, descriptor, begun).await else { return Ok(()) };
-        self.metrics.cni_seconds.get_or_create(&Verb { verb }).observe(begun.elapsed().as_secs_f64());
+        let Some(response) = self.ask(request, descriptor, begun).await else {
+            return Ok(());
+        };
+        self.metrics
+            .cni_seconds
+            .get_or_create(&Verb { verb })
+            .observe(begun.elapsed().as_secs_f64());
         if let Response::Failed { code, msg, details } = &response {
             tracing::warn!(verb, code, msg, details, "CNI request failed");
-            self.metrics.cni_failures.get_or_create(&Failure { verb, code: *code }).inc();
+            self.metrics
+                .cni_failures
+                .get_or_create(&Failure { verb, code: *code })
+                .inc();
         }
         answer(stream, &response).await
     }
 
     /// The engine's answer. `None`: the engine stops, and its successor will answer.
-    async fn ask(&self, request: Request, pod_netlink: Option<OwnedFd>, begun: Instant) -> Option<Response> {
+    async fn ask(
+        &self,
+        request: Request,
+        pod_netlink: Option<OwnedFd>,
+        begun: Instant,
+    ) -> Option<Response> {
         let status = request == Request::Status;
         let limit = limit(&request);
         let (reply, answer) = oneshot::channel();
-        self.inputs.send(Input::Cni { request, pod_netlink, reply }).ok()?;
+        self.inputs
+            .send(Input::Cni {
+                request,
+                pod_netlink,
+                reply,
+            })
+            .ok()?;
         let response = match timeout_at(begun + limit, answer).await {
             Ok(response) => response.ok()?,
             Err(_) => Response::Failed {
@@ -168,7 +190,9 @@ async fn receive(stream: &UnixStream) -> Result<(Request, Option<OwnedFd>), Erro
                 return Ok((serde_json::from_slice(&rest[..length])?, descriptor));
             }
         }
-        let received = stream.async_io(Interest::READABLE, || descriptors::receive(stream.as_fd(), &mut piece));
+        let received = stream.async_io(Interest::READABLE, || {
+            descriptors::receive(stream.as_fd(), &mut piece)
+        });
         let (count, descriptors) = received.await?;
         if count == 0 {
             return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
@@ -188,7 +212,11 @@ async fn answer(stream: &mut UnixStream, response: &Response) -> Result<(), Erro
 }
 
 fn failed(code: u32, msg: &str, error: &Error) -> Response {
-    Response::Failed { code, msg: msg.to_owned(), details: errors::chain(error) }
+    Response::Failed {
+        code,
+        msg: msg.to_owned(),
+        details: errors::chain(error),
+    }
 }
 
 #[cfg(test)]

@@ -34,7 +34,11 @@ pub fn inherit(number: RawFd) -> io::Result<OwnedFd> {
 /// # Errors
 /// What fcntl answers.
 pub fn keep_at_exec(descriptor: BorrowedFd<'_>, keep: bool) -> io::Result<()> {
-    let flags = if keep { FdFlag::empty() } else { FdFlag::FD_CLOEXEC };
+    let flags = if keep {
+        FdFlag::empty()
+    } else {
+        FdFlag::FD_CLOEXEC
+    };
     fcntl(descriptor, FcntlArg::F_SETFD(flags))?;
     Ok(())
 }
@@ -43,10 +47,18 @@ pub fn keep_at_exec(descriptor: BorrowedFd<'_>, keep: bool) -> io::Result<()> {
 ///
 /// # Errors
 /// What sendmsg answers.
-pub fn send(socket: BorrowedFd<'_>, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::Result<usize> {
+pub fn send(
+    socket: BorrowedFd<'_>,
+    bytes: &[u8],
+    descriptors: &[BorrowedFd<'_>],
+) -> io::Result<usize> {
     let numbers: Vec<RawFd> = descriptors.iter().map(AsRawFd::as_raw_fd).collect();
     let rights = [ControlMessage::ScmRights(&numbers)];
-    let control = if numbers.is_empty() { &[][..] } else { &rights[..] };
+    let control = if numbers.is_empty() {
+        &[][..]
+    } else {
+        &rights[..]
+    };
     Ok(sendmsg::<UnixAddr>(
         socket.as_raw_fd(),
         &[IoSlice::new(bytes)],
@@ -130,6 +142,9 @@ mod tests {
     #[test]
     fn the_peer_of_a_pair_is_this_user() {
         let (left, _right) = UnixStream::pair().unwrap();
-        assert_eq!(peer_uid(left.as_fd()).unwrap(), nix::unistd::geteuid().as_raw());
+        assert_eq!(
+            peer_uid(left.as_fd()).unwrap(),
+            nix::unistd::geteuid().as_raw()
+        );
     }
 }

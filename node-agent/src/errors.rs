@@ -28,6 +28,9 @@ mod tests {
     fn sources_follow_and_repetitions_do_not() {
         let inner = Layer("no such file", None);
         let error = Layer("failed to open a: no such file", Some(Box::new(inner)));
-        assert_eq!(chain(&Layer("failed to start", Some(Box::new(error)))), "failed to start: failed to open a: no such file");
+        assert_eq!(
+            chain(&Layer("failed to start", Some(Box::new(error)))),
+            "failed to start: failed to open a: no such file"
+        );
     }
 }

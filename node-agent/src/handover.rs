@@ -90,10 +90,16 @@ pub enum Error {
 /// Where no handover happened; the other one is then still in charge, or gone.
 pub fn take_over(stream: &mut UnixStream) -> Result<Sockets, Error> {
     let descriptors = ask(stream, Ask::TakeOver { protocol: PROTOCOL })?;
-    let [lock, handover, cni, nft]: [OwnedFd; 4] =
-        descriptors.try_into().map_err(|got: Vec<OwnedFd>| Error::Descriptors(got.len()))?;
+    let [lock, handover, cni, nft]: [OwnedFd; 4] = descriptors
+        .try_into()
+        .map_err(|got: Vec<OwnedFd>| Error::Descriptors(got.len()))?;
     stream.write_all(&[1])?;
-    Ok(Sockets { lock, handover, cni, nft })
+    Ok(Sockets {
+        lock,
+        handover,
+        cni,
+        nft,
+    })
 }
 
 /// Asks the supervisor in charge to close its descriptors.
@@ -127,7 +133,12 @@ pub fn hear(stream: &mut UnixStream) -> Result<Ask, Error> {
 /// # Errors
 /// Where the answer could not be sent.
 pub fn give(stream: &mut UnixStream, sockets: &Sockets) -> Result<(), Error> {
-    let Sockets { lock, handover, cni, nft } = sockets;
+    let Sockets {
+        lock,
+        handover,
+        cni,
+        nft,
+    } = sockets;
     let message = frame(&Answer::Done)?;
     let all = [lock.as_fd(), handover.as_fd(), cni.as_fd(), nft.as_fd()];
     let sent = descriptors::send(stream.as_fd(), &message, &all)?;
@@ -138,7 +149,14 @@ pub fn give(stream: &mut UnixStream, sockets: &Sockets) -> Result<(), Error> {
 pub fn confirmed(stream: &mut UnixStream) -> Option<bool> {
     match stream.read(&mut [0]) {
         Ok(1) => Some(true),
-        Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => None,
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
+            ) =>
+        {
+            None
+        }
         _ => Some(false),
     }
 }
@@ -186,7 +204,10 @@ fn bounded(length: [u8; 4]) -> io::Result<usize> {
     let length = usize::try_from(u32::from_be_bytes(length)).map_err(io::Error::other)?;
     match length {
         0..=MAX_MESSAGE => Ok(length),
-        _ => Err(io::Error::new(io::ErrorKind::InvalidData, "message too long")),
+        _ => Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "message too long",
+        )),
     }
 }
 
@@ -198,12 +219,20 @@ mod tests {
 
     fn sockets() -> Sockets {
         let file = || OwnedFd::from(tempfile::tempfile().unwrap());
-        Sockets { lock: file(), handover: file(), cni: file(), nft: file() }
+        Sockets {
+            lock: file(),
+            handover: file(),
+            cni: file(),
+            nft: file(),
+        }
     }
 
     fn inode(descriptor: &OwnedFd) -> u64 {
         use std::os::unix::fs::MetadataExt;
-        std::fs::File::from(descriptor.try_clone().unwrap()).metadata().unwrap().ino()
+        std::fs::File::from(descriptor.try_clone().unwrap())
+            .metadata()
+            .unwrap()
+            .ino()
     }
 
     #[test]
@@ -212,10 +241,16 @@ mod tests {
         let held = sockets();
         let wanted = [&held.lock, &held.handover, &held.cni, &held.nft].map(inode);
         let asking = thread::spawn(move || take_over(&mut new).unwrap());
-        assert_eq!(hear(&mut old).unwrap(), Ask::TakeOver { protocol: PROTOCOL });
+        assert_eq!(
+            hear(&mut old).unwrap(),
+            Ask::TakeOver { protocol: PROTOCOL }
+        );
         give(&mut old, &held).unwrap();
         let got = asking.join().unwrap();
-        assert_eq!([&got.lock, &got.handover, &got.cni, &got.nft].map(inode), wanted);
+        assert_eq!(
+            [&got.lock, &got.handover, &got.cni, &got.nft].map(inode),
+            wanted
+        );
         assert_eq!(confirmed(&mut old), Some(true));
     }
 

@@ -67,7 +67,10 @@ impl Health {
 
     /// Whether the agent can serve.
     pub fn is_ready(&self) -> bool {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).ready
+        self.state
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .ready
     }
 
     /// `None` when ready, else what is missing.
@@ -79,7 +82,10 @@ impl Health {
         let mut lines = Vec::new();
         let missing = state.synced.missing();
         if !missing.is_empty() {
-            lines.push(format!("waiting for the API server to send {}", missing.join(", ")));
+            lines.push(format!(
+                "waiting for the API server to send {}",
+                missing.join(", ")
+            ));
         }
         if !state.planned {
             lines.push("the first plan is not in the kernel yet".to_owned());
@@ -116,7 +122,8 @@ async fn listen(address: IpAddr, port: u16) -> TcpListener {
         let mut result = TcpListener::bind(SocketAddr::new(address, port)).await;
         if result.is_err() && address.is_ipv6() && address.is_unspecified() {
             // Without IPv6 in the kernel, every address is every IPv4 address.
-            result = TcpListener::bind(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port)).await;
+            result =
+                TcpListener::bind(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port)).await;
         }
         match result {
             Ok(listener) => return listener,
@@ -144,20 +151,35 @@ async fn serve(stream: TcpStream, health: &Health, metrics: &Metrics) {
     let _ = timeout(CONNECTION_TIMEOUT, connection).await;
 }
 
-fn respond(method: &Method, path: &str, health: &Health, metrics: &Metrics) -> Response<Full<Bytes>> {
+fn respond(
+    method: &Method,
+    path: &str,
+    health: &Health,
+    metrics: &Metrics,
+) -> Response<Full<Bytes>> {
     let (status, text, content_type) = match (method, path) {
-        (&Method::GET | &Method::HEAD, "/healthz" | "/livez") => (StatusCode::OK, "ok\n".to_owned(), None),
+        (&Method::GET | &Method::HEAD, "/healthz" | "/livez") => {
+            (StatusCode::OK, "ok\n".to_owned(), None)
+        }
         (&Method::GET | &Method::HEAD, "/readyz") => match health.missing() {
             None => (StatusCode::OK, "ok\n".to_owned(), None),
             Some(missing) => (StatusCode::SERVICE_UNAVAILABLE, missing, None),
         },
-        (&Method::GET | &Method::HEAD, "/metrics") => (StatusCode::OK, metrics.render(), Some(OPENMETRICS)),
-        _ => (StatusCode::NOT_FOUND, "there are /healthz, /livez, /readyz and /metrics\n".to_owned(), None),
+        (&Method::GET | &Method::HEAD, "/metrics") => {
+            (StatusCode::OK, metrics.render(), Some(OPENMETRICS))
+        }
+        _ => (
+            StatusCode::NOT_FOUND,
+            "there are /healthz, /livez, /readyz and /metrics\n".to_owned(),
+            None,
+        ),
     };
     let mut response = Response::new(Full::new(Bytes::from(text)));
     *response.status_mut() = status;
     let content_type = content_type.unwrap_or("text/plain; charset=utf-8");
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     response
 }
 
@@ -180,11 +202,23 @@ mod tests {
         assert_eq!(get("/livez", &health).await.0, 200);
         let (status, text) = get("/readyz", &health).await;
         assert_eq!(status, 503);
-        assert!(text.contains("NodeNetworks, IPBlocks, this Node object") && text.contains("first plan"), "{text}");
-        health.set_synced(Synced { nodes: true, networks: true, blocks: true, own_node: true });
+        assert!(
+            text.contains("NodeNetworks, IPBlocks, this Node object")
+                && text.contains("first plan"),
+            "{text}"
+        );
+        health.set_synced(Synced {
+            nodes: true,
+            networks: true,
+            blocks: true,
+            own_node: true,
+        });
         health.set_planned();
         health.set_obstacle(Some("failed to write /x".to_owned()));
-        assert_eq!(get("/readyz", &health).await, (503, "failed to write /x\nnot ready\n".to_owned()));
+        assert_eq!(
+            get("/readyz", &health).await,
+            (503, "failed to write /x\nnot ready\n".to_owned())
+        );
         health.set_ready();
         assert_eq!(get("/readyz", &health).await, (200, "ok\n".to_owned()));
     }
@@ -192,8 +226,16 @@ mod tests {
     #[tokio::test]
     async fn metrics_are_there_and_anything_else_is_not() {
         let health = Health::default();
-        assert!(get("/metrics", &health).await.1.contains("weft_agent_ready 0"));
+        assert!(
+            get("/metrics", &health)
+                .await
+                .1
+                .contains("weft_agent_ready 0")
+        );
         assert_eq!(get("/", &health).await.0, 404);
-        assert_eq!(respond(&Method::POST, "/metrics", &health, &Metrics::default()).status(), 404);
+        assert_eq!(
+            respond(&Method::POST, "/metrics", &health, &Metrics::default()).status(),
+            404
+        );
     }
 }

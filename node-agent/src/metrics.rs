@@ -15,7 +15,9 @@ use crate::engine::Counters;
 
 /// Bounds of the buckets for CNI requests, in seconds: the goals of the product (10 ms, 40 ms,
 /// 500 ms) are bounds.
-const CNI_SECONDS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.1, 0.25, 0.5, 1.0, 5.0, 10.0];
+const CNI_SECONDS: [f64; 12] = [
+    0.001, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.1, 0.25, 0.5, 1.0, 5.0, 10.0,
+];
 
 /// Label `kind`: a kind of the API.
 #[derive(EncodeLabelSet, Clone, Debug, Hash, PartialEq, Eq)]
@@ -134,7 +136,9 @@ impl Metrics {
             kernel_dumps,
             attachments,
         } = *counters;
-        let set = |counter: &Counter<u64, AtomicU64>, total| counter.inner().store(total, Ordering::Relaxed);
+        let set = |counter: &Counter<u64, AtomicU64>, total| {
+            counter.inner().store(total, Ordering::Relaxed)
+        };
         set(&self.engine.adds, adds);
         set(&self.engine.add_failures, add_failures);
         set(&self.engine.dels, dels);
@@ -142,7 +146,9 @@ impl Metrics {
         set(&self.engine.repairs, repairs);
         set(&self.engine.nft_commits, nft_commits);
         set(&self.engine.kernel_dumps, kernel_dumps);
-        self.engine.attachments.set(i64::try_from(attachments).unwrap_or(i64::MAX));
+        self.engine
+            .attachments
+            .set(i64::try_from(attachments).unwrap_or(i64::MAX));
     }
 
     /// Counts a write to the API.
@@ -166,23 +172,75 @@ impl Metrics {
         } = self;
         let version = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
         registry.register("build", "Version of the agent", version);
-        registry.register("watch_restarts", "Watches started again after an error", watch_restarts.clone());
-        registry.register("api_lists", "Requests that list a collection", api_lists.clone());
-        registry.register("api_requests", "Requests to the API server", api_requests.clone());
-        registry.register("writes", "Writes to the API by kind and result", writes.clone());
-        registry.register("cni_request_duration_seconds", "Time to answer a CNI request", cni_seconds.clone());
-        registry.register("cni_failures", "CNI requests answered with an error", cni_failures.clone());
-        registry.register("ready", "1 once the first full plan is in the kernel", ready.clone());
-        registry.register("memory_anonymous_bytes", "Anonymous resident memory (RssAnon)", memory.clone());
-        let EngineMetrics { adds, add_failures, dels, reclaimed, repairs, nft_commits, kernel_dumps, attachments } =
-            engine;
+        registry.register(
+            "watch_restarts",
+            "Watches started again after an error",
+            watch_restarts.clone(),
+        );
+        registry.register(
+            "api_lists",
+            "Requests that list a collection",
+            api_lists.clone(),
+        );
+        registry.register(
+            "api_requests",
+            "Requests to the API server",
+            api_requests.clone(),
+        );
+        registry.register(
+            "writes",
+            "Writes to the API by kind and result",
+            writes.clone(),
+        );
+        registry.register(
+            "cni_request_duration_seconds",
+            "Time to answer a CNI request",
+            cni_seconds.clone(),
+        );
+        registry.register(
+            "cni_failures",
+            "CNI requests answered with an error",
+            cni_failures.clone(),
+        );
+        registry.register(
+            "ready",
+            "1 once the first full plan is in the kernel",
+            ready.clone(),
+        );
+        registry.register(
+            "memory_anonymous_bytes",
+            "Anonymous resident memory (RssAnon)",
+            memory.clone(),
+        );
+        let EngineMetrics {
+            adds,
+            add_failures,
+            dels,
+            reclaimed,
+            repairs,
+            nft_commits,
+            kernel_dumps,
+            attachments,
+        } = engine;
         let counters = [
             ("adds", "ADD requests answered with success", adds),
-            ("add_failures", "ADD requests answered with an error", add_failures),
+            (
+                "add_failures",
+                "ADD requests answered with an error",
+                add_failures,
+            ),
             ("dels", "DEL requests answered", dels),
-            ("reclaimed", "Addresses taken back because their sandbox was gone", reclaimed),
+            (
+                "reclaimed",
+                "Addresses taken back because their sandbox was gone",
+                reclaimed,
+            ),
             ("repairs", "Changes by others that were put right", repairs),
-            ("nft_commits", "nf_tables transactions committed", nft_commits),
+            (
+                "nft_commits",
+                "nf_tables transactions committed",
+                nft_commits,
+            ),
             ("kernel_dumps", "Dumps asked of the kernel", kernel_dumps),
         ];
         for (name, help, counter) in counters {
@@ -195,7 +253,9 @@ impl Metrics {
 /// `RssAnon` of this process, in bytes (proc_pid_status(5)).
 fn anonymous_memory() -> Option<i64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"))?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("RssAnon:"))?;
     let kibibytes: i64 = line.trim().strip_suffix(" kB")?.trim().parse().ok()?;
     Some(kibibytes * 1024)
 }
@@ -207,11 +267,29 @@ mod tests {
     #[test]
     fn names_follow_the_convention() {
         let metrics = Metrics::default();
-        metrics.watch_restarts.get_or_create(&Kind { kind: "NodeNetwork" }).inc();
-        metrics.cni_seconds.get_or_create(&Verb { verb: "ADD" }).observe(0.004);
-        metrics.cni_failures.get_or_create(&Failure { verb: "ADD", code: 11 }).inc();
+        metrics
+            .watch_restarts
+            .get_or_create(&Kind {
+                kind: "NodeNetwork",
+            })
+            .inc();
+        metrics
+            .cni_seconds
+            .get_or_create(&Verb { verb: "ADD" })
+            .observe(0.004);
+        metrics
+            .cni_failures
+            .get_or_create(&Failure {
+                verb: "ADD",
+                code: 11,
+            })
+            .inc();
         metrics.wrote("PodAddress", &Ok::<(), ()>(()));
-        metrics.count_engine(&Counters { adds: 7, attachments: 3, ..Counters::default() });
+        metrics.count_engine(&Counters {
+            adds: 7,
+            attachments: 3,
+            ..Counters::default()
+        });
         let text = metrics.render();
         for line in [
             "weft_agent_watch_restarts_total{kind=\"NodeNetwork\"} 1",
@@ -223,9 +301,14 @@ mod tests {
             "weft_agent_attachments 3",
             "weft_agent_ready 0",
         ] {
-            assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
+            assert!(
+                text.lines().any(|found| found == line),
+                "{line} is not in\n{text}"
+            );
         }
-        let others = text.lines().filter(|line| !line.starts_with('#') && !line.starts_with("weft_agent_"));
+        let others = text
+            .lines()
+            .filter(|line| !line.starts_with('#') && !line.starts_with("weft_agent_"));
         assert_eq!(others.count(), 0);
     }
 

@@ -37,7 +37,9 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(3);
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Not started by a supervisor, or not as it does.
-    #[error("failed to take the supervisor's descriptors; weft-agent work is started by weft-agent run")]
+    #[error(
+        "failed to take the supervisor's descriptors; weft-agent work is started by weft-agent run"
+    )]
     Inherit(#[source] io::Error),
     /// The node's name is missing.
     #[error("the node's name is empty: give --node-name (NODE_NAME)")]
@@ -55,7 +57,12 @@ pub enum Error {
 /// # Errors
 /// Where the worker cannot start, or a part of it has ended.
 pub fn run(arguments: &WorkArgs) -> Result<(), Error> {
-    let WorkArgs { nft_descriptor, cni_descriptor, supervisor, settings } = arguments;
+    let WorkArgs {
+        nft_descriptor,
+        cni_descriptor,
+        supervisor,
+        settings,
+    } = arguments;
     if settings.node_name.is_empty() {
         return Err(Error::NodeName);
     }
@@ -124,12 +131,29 @@ async fn work(settings: Settings, engine: EngineHandle, listener: OwnedFd) -> Re
 
     let mut parts = JoinSet::new();
     let ready = outlets.ready.subscribe();
-    spawn(&mut parts, "the CNI files' installer", never_ends(cni_conf::run(settings.clone(), ready, health.clone())));
+    spawn(
+        &mut parts,
+        "the CNI files' installer",
+        never_ends(cni_conf::run(settings.clone(), ready, health.clone())),
+    );
     let serving = spawn(&mut parts, "the CNI server", server.run());
     let port = settings.health_port;
-    spawn(&mut parts, "the health server", health::run(settings.health_address, port, health.clone(), metrics.clone()));
+    spawn(
+        &mut parts,
+        "the health server",
+        health::run(
+            settings.health_address,
+            port,
+            health.clone(),
+            metrics.clone(),
+        ),
+    );
     spawn(&mut parts, "the engine", dispatch(outputs, outlets));
-    spawn(&mut parts, "the API client", cluster(settings, inputs.clone(), wanted, health, metrics));
+    spawn(
+        &mut parts,
+        "the API client",
+        cluster(settings, inputs.clone(), wanted, health, metrics),
+    );
 
     tokio::select! {
         _ = terminate.recv() => {
@@ -190,26 +214,60 @@ fn outlets(health: Arc<Health>, metrics: Arc<Metrics>) -> (Outlets, Wanted) {
         notices: wanted_notices,
         changes: wanted_changes,
     };
-    (Outlets { network, reports, notices, changes, ready, health, metrics }, wanted)
+    (
+        Outlets {
+            network,
+            reports,
+            notices,
+            changes,
+            ready,
+            health,
+            metrics,
+        },
+        wanted,
+    )
 }
 
 /// Directs each output of the engine. Ends with the engine.
 async fn dispatch(mut outputs: mpsc::UnboundedReceiver<Output>, outlets: Outlets) {
-    let Outlets { network, reports, notices, changes, ready, health, metrics } = outlets;
+    let Outlets {
+        network,
+        reports,
+        notices,
+        changes,
+        ready,
+        health,
+        metrics,
+    } = outlets;
     // A writer's end closes only when the process ends.
     while let Some(output) = outputs.recv().await {
         match output {
             Output::Attached(attached) => drop(changes.send(Change::Attached(attached))),
-            Output::Released { key, pod_uid: _, namespace: _ } => drop(changes.send(Change::Released(key))),
+            Output::Released {
+                key,
+                pod_uid: _,
+                namespace: _,
+            } => drop(changes.send(Change::Released(key))),
             Output::Network(status) => drop(network.send_replace(Some(status))),
-            Output::Report { report, urgent } => drop(reports.send(Report { spec: report, urgent })),
-            Output::Event { warning, reason, message } => {
+            Output::Report { report, urgent } => drop(reports.send(Report {
+                spec: report,
+                urgent,
+            })),
+            Output::Event {
+                warning,
+                reason,
+                message,
+            } => {
                 if warning {
                     tracing::warn!(reason, message, "event");
                 } else {
                     tracing::info!(reason, message, "event");
                 }
-                drop(notices.send(Notice { warning, reason, message }));
+                drop(notices.send(Notice {
+                    warning,
+                    reason,
+                    message,
+                }));
             }
             Output::Ready => {
                 health.set_planned();
@@ -223,13 +281,28 @@ async fn dispatch(mut outputs: mpsc::UnboundedReceiver<Output>, outlets: Outlets
 }
 
 /// Everything that speaks with the API server. Nothing else waits for it.
-async fn cluster(settings: Settings, inputs: Sender<Input>, wanted: Wanted, health: Arc<Health>, metrics: Arc<Metrics>) {
+async fn cluster(
+    settings: Settings,
+    inputs: Sender<Input>,
+    wanted: Wanted,
+    health: Arc<Health>,
+    metrics: Arc<Metrics>,
+) {
     let client = client(&settings, &metrics).await;
     let node = settings.node_name.clone();
-    let writer = Writer { client: client.clone(), node: node.clone(), metrics: metrics.clone() };
+    let writer = Writer {
+        client: client.clone(),
+        node: node.clone(),
+        metrics: metrics.clone(),
+    };
     let (synced, mut now_synced) = watch::channel(Synced::default());
     let (identity, known_identity) = watch::channel(Identity::default());
-    let Wanted { network, reports, notices, changes } = wanted;
+    let Wanted {
+        network,
+        reports,
+        notices,
+        changes,
+    } = wanted;
     let tell_health = async {
         while now_synced.changed().await.is_ok() {
             health.set_synced(*now_synced.borrow_and_update());

@@ -69,7 +69,10 @@ struct Attempts {
 
 impl Attempts {
     fn new(kind: &'static str) -> Self {
-        Self { kind, backoff: Backoff::new(Duration::from_millis(250), Duration::from_secs(10)) }
+        Self {
+            kind,
+            backoff: Backoff::new(Duration::from_millis(250), Duration::from_secs(10)),
+        }
     }
 
     fn succeeded(&mut self) {
@@ -82,7 +85,11 @@ impl Attempts {
     /// How long to wait before the next attempt.
     fn failed(&mut self, error: &Error) -> Duration {
         if self.backoff.failures() == 0 {
-            tracing::warn!(kind = self.kind, error = errors::chain(error), "write to the API failed; trying again");
+            tracing::warn!(
+                kind = self.kind,
+                error = errors::chain(error),
+                "write to the API failed; trying again"
+            );
         }
         self.backoff.pause()
     }

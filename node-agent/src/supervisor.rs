@@ -93,7 +93,9 @@ impl Supervisor {
             if !self.wait(&[listener.as_fd()], pause) {
                 continue;
             }
-            let Ok((mut stream, _)) = listener.accept() else { continue };
+            let Ok((mut stream, _)) = listener.accept() else {
+                continue;
+            };
             let _ = stream.set_nonblocking(false);
             match self.attend(&mut stream, &sockets) {
                 Outcome::StillOurs => {}
@@ -115,8 +117,12 @@ impl Supervisor {
     /// Answers a peer on the handover socket.
     fn attend(&mut self, stream: &mut UnixStream, sockets: &Sockets) -> Outcome {
         match handover::hear(stream) {
-            Ok(Ask::TakeOver { protocol: handover::PROTOCOL }) => self.give(stream, sockets),
-            Ok(Ask::Release { protocol: handover::PROTOCOL }) => {
+            Ok(Ask::TakeOver {
+                protocol: handover::PROTOCOL,
+            }) => self.give(stream, sockets),
+            Ok(Ask::Release {
+                protocol: handover::PROTOCOL,
+            }) => {
                 self.stop_worker();
                 Outcome::Released
             }
@@ -126,7 +132,10 @@ impl Supervisor {
                 Outcome::StillOurs
             }
             Err(error) => {
-                tracing::warn!(error = errors::chain(&error), "refused a request for handover");
+                tracing::warn!(
+                    error = errors::chain(&error),
+                    "refused a request for handover"
+                );
                 Outcome::StillOurs
             }
         }
@@ -186,7 +195,11 @@ impl Supervisor {
     /// Waits for signals, one of `others`, or the pause to pass; true when `others` have something.
     fn wait(&mut self, others: &[std::os::fd::BorrowedFd<'_>], pause: Option<Duration>) -> bool {
         let mut waiting = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
-        waiting.extend(others.iter().map(|other| PollFd::new(*other, PollFlags::POLLIN)));
+        waiting.extend(
+            others
+                .iter()
+                .map(|other| PollFd::new(*other, PollFlags::POLLIN)),
+        );
         let timeout = pause.map_or(PollTimeout::NONE, |pause| {
             // Rounded up, so that a pause of less than a millisecond does not spin.
             PollTimeout::try_from(pause + Duration::from_micros(999)).unwrap_or(PollTimeout::MAX)
@@ -207,7 +220,9 @@ impl Supervisor {
     fn reap(&mut self) {
         loop {
             match waitpid(Pid::from_raw(-1), Some(WaitPidFlag::WNOHANG)) {
-                Ok(WaitStatus::Exited(pid, code)) => self.worker.ended(pid, &format!("exit code {code}")),
+                Ok(WaitStatus::Exited(pid, code)) => {
+                    self.worker.ended(pid, &format!("exit code {code}"))
+                }
                 Ok(WaitStatus::Signaled(pid, signal, _)) => self.worker.ended(pid, signal.as_str()),
                 Ok(WaitStatus::StillAlive) | Err(_) => return,
                 Ok(_) => {}
@@ -222,5 +237,8 @@ fn signals() -> io::Result<SignalFd> {
         mask.add(signal);
     }
     mask.thread_block()?;
-    Ok(SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?)
+    Ok(SignalFd::with_flags(
+        &mask,
+        SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC,
+    )?)
 }

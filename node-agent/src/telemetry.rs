@@ -7,7 +7,9 @@ use crate::cli::{LogFormat, Settings};
 
 /// A filter that cannot be read.
 #[derive(Debug, thiserror::Error)]
-#[error("--log {0:?} is not a filter: write error, warn, info, debug, trace or directives such as weft_agent=debug")]
+#[error(
+    "--log {0:?} is not a filter: write error, warn, info, debug, trace or directives such as weft_agent=debug"
+)]
 pub struct Error(String, #[source] ParseError);
 
 /// Starts the log of this process.
@@ -32,7 +34,9 @@ pub fn start(settings: &Settings) -> Result<(), Error> {
 /// A bare level is meant for our own modules; libraries report to us, and we log what matters of it.
 fn quieted(filter: &str) -> String {
     match filter {
-        "error" | "warn" | "info" => format!("{filter},kube=off,kube_client=off,kube_runtime=off,tower=off"),
+        "error" | "warn" | "info" => {
+            format!("{filter},kube=off,kube_client=off,kube_runtime=off,tower=off")
+        }
         _ => filter.to_owned(),
     }
 }
@@ -43,7 +47,10 @@ mod tests {
 
     #[test]
     fn directives_are_taken_as_they_are() {
-        assert_eq!(quieted("weft_agent=debug,kube=trace"), "weft_agent=debug,kube=trace");
+        assert_eq!(
+            quieted("weft_agent=debug,kube=trace"),
+            "weft_agent=debug,kube=trace"
+        );
         assert!(quieted("info").starts_with("info,kube"));
         assert!(EnvFilter::try_new(quieted("info")).is_ok());
         assert!(EnvFilter::try_new("weft_agent=loud").is_err());

@@ -44,20 +44,46 @@ struct ControlPlane {
 impl ControlPlane {
     fn start() -> Self {
         let namespace = format!("weft-api-{}", std::process::id());
-        let run = |arguments: &[&str]| Command::new("ip").args(arguments).status().unwrap().success();
-        assert!(run(&["netns", "add", &namespace]), "this test needs root and iproute2");
+        let run = |arguments: &[&str]| {
+            Command::new("ip")
+                .args(arguments)
+                .status()
+                .unwrap()
+                .success()
+        };
+        assert!(
+            run(&["netns", "add", &namespace]),
+            "this test needs root and iproute2"
+        );
         let directory = tempfile::tempdir().unwrap();
-        let mut plane = Self { namespace, directory, etcd: None, server: None };
+        let mut plane = Self {
+            namespace,
+            directory,
+            etcd: None,
+            server: None,
+        };
         assert!(run(&["-n", &plane.namespace, "link", "set", "lo", "up"]));
         let key = rcgen::KeyPair::generate().unwrap();
         std::fs::write(plane.path("sa.key"), key.serialize_pem()).unwrap();
         std::fs::write(plane.path("sa.pub"), key.public_key_pem()).unwrap();
-        std::fs::write(plane.path("tokens"), format!("{TOKEN},admin,admin,system:masters\n")).unwrap();
+        std::fs::write(
+            plane.path("tokens"),
+            format!("{TOKEN},admin,admin,system:masters\n"),
+        )
+        .unwrap();
         std::fs::write(plane.path("token"), TOKEN).unwrap();
         let data = format!("--data-dir={}", plane.path("etcd").display());
-        let own = ["--listen-client-urls", "--advertise-client-urls"].map(|flag| format!("{flag}=http://127.0.0.1:2379"));
+        let own = ["--listen-client-urls", "--advertise-client-urls"]
+            .map(|flag| format!("{flag}=http://127.0.0.1:2379"));
         let peer = "--listen-peer-urls=http://127.0.0.1:2380";
-        let more = ["--unsafe-no-fsync", "--log-level=error", peer, &data, &own[0], &own[1]];
+        let more = [
+            "--unsafe-no-fsync",
+            "--log-level=error",
+            peer,
+            &data,
+            &own[0],
+            &own[1],
+        ];
         plane.etcd = Some(plane.spawn("etcd", &more));
         plane.start_server();
         plane
@@ -97,7 +123,11 @@ impl ControlPlane {
     }
 
     fn spawn(&self, program: &str, arguments: &[&str]) -> Child {
-        let log = File::options().create(true).append(true).open(self.path("log")).unwrap();
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(self.path("log"))
+            .unwrap();
         Command::new("ip")
             .args(["netns", "exec", &self.namespace])
             .arg(find(program))
@@ -129,7 +159,9 @@ impl ControlPlane {
         let account = format!("--service-account-dir={}", self.directory.path().display());
         let servers = "--api-server=127.0.0.1:9,127.0.0.1:6443";
         let line = ["weft-agent", "run", "--node-name", NODE, servers, &account];
-        let Verb::Run(settings) = Cli::parse_from(line).command else { panic!("not run") };
+        let Verb::Run(settings) = Cli::parse_from(line).command else {
+            panic!("not run")
+        };
         settings
     }
 }
@@ -140,14 +172,23 @@ impl Drop for ControlPlane {
             let _ = child.kill();
             let _ = child.wait();
         }
-        let _ = Command::new("ip").args(["netns", "del", &self.namespace]).status();
+        let _ = Command::new("ip")
+            .args(["netns", "del", &self.namespace])
+            .status();
     }
 }
 
 fn find(program: &str) -> PathBuf {
-    let folders = std::env::var_os("WEFT_TEST_BIN").into_iter().chain(std::env::var_os("PATH"));
-    let folders: Vec<PathBuf> = folders.flat_map(|list| std::env::split_paths(&list).collect::<Vec<_>>()).collect();
-    let found = folders.iter().map(|folder| folder.join(program)).find(|path| Path::new(path).exists());
+    let folders = std::env::var_os("WEFT_TEST_BIN")
+        .into_iter()
+        .chain(std::env::var_os("PATH"));
+    let folders: Vec<PathBuf> = folders
+        .flat_map(|list| std::env::split_paths(&list).collect::<Vec<_>>())
+        .collect();
+    let found = folders
+        .iter()
+        .map(|folder| folder.join(program))
+        .find(|path| Path::new(path).exists());
     found.unwrap_or_else(|| panic!("{program} is neither in WEFT_TEST_BIN nor in PATH"))
 }
 
@@ -177,8 +218,14 @@ struct Agent {
 impl Agent {
     async fn start(settings: &Settings) -> Self {
         let metrics = Arc::<Metrics>::default();
-        let client = weft_agent::api::client(settings, metrics.clone()).await.unwrap();
-        let writer = Writer { client: client.clone(), node: NODE.to_owned(), metrics: metrics.clone() };
+        let client = weft_agent::api::client(settings, metrics.clone())
+            .await
+            .unwrap();
+        let writer = Writer {
+            client: client.clone(),
+            node: NODE.to_owned(),
+            metrics: metrics.clone(),
+        };
         let (sender, inputs) = channel();
         let (synced_sender, synced) = watch::channel(Synced::default());
         let (identity_sender, identity) = watch::channel(Identity::default());
@@ -187,12 +234,39 @@ impl Agent {
         let (notices, wanted_notices) = mpsc::unbounded_channel();
         let (changes, wanted_changes) = mpsc::unbounded_channel();
         let cluster = weft_agent::watch::cluster::run;
-        tokio::spawn(cluster(client, NODE.to_owned(), sender, synced_sender, identity_sender, metrics.clone()));
-        tokio::spawn(status::node_network::run(writer.clone(), wanted_network, identity.clone()));
-        tokio::spawn(status::node_report::run(writer.clone(), wanted_reports, identity.clone()));
-        tokio::spawn(status::events::run(writer.clone(), wanted_notices, identity));
+        tokio::spawn(cluster(
+            client,
+            NODE.to_owned(),
+            sender,
+            synced_sender,
+            identity_sender,
+            metrics.clone(),
+        ));
+        tokio::spawn(status::node_network::run(
+            writer.clone(),
+            wanted_network,
+            identity.clone(),
+        ));
+        tokio::spawn(status::node_report::run(
+            writer.clone(),
+            wanted_reports,
+            identity.clone(),
+        ));
+        tokio::spawn(status::events::run(
+            writer.clone(),
+            wanted_notices,
+            identity,
+        ));
         tokio::spawn(status::pod_address::run(writer, wanted_changes));
-        Self { inputs, network, reports, notices, changes, synced, metrics }
+        Self {
+            inputs,
+            network,
+            reports,
+            notices,
+            changes,
+            synced,
+            metrics,
+        }
     }
 
     /// The newest input that the engine would have, once it is as wanted.
@@ -220,10 +294,23 @@ async fn create_definitions(client: &Client) {
     let api: Api<CustomResourceDefinition> = Api::all(client.clone());
     for (name, yaml) in weft_crds::definitions().unwrap() {
         let definition: CustomResourceDefinition = serde_saphyr::from_str(&yaml).unwrap();
-        until(&name, || async { api.create(&PostParams::default(), &definition).await.ok() }).await;
+        until(&name, || async {
+            let created = api.create(&PostParams::default(), &definition).await;
+            // The server may not be up yet; but what it refuses once, it refuses for ever.
+            assert!(
+                !matches!(&created, Err(kube::Error::Api(status)) if status.code == 422),
+                "{created:?}"
+            );
+            created.ok()
+        })
+        .await;
         until(&name, || async {
             let status = api.get(&name).await.ok()?.status?;
-            status.conditions?.iter().any(|c| c.type_ == "Established" && c.status == "True").then_some(())
+            status
+                .conditions?
+                .iter()
+                .any(|c| c.type_ == "Established" && c.status == "True")
+                .then_some(())
         })
         .await;
     }
@@ -234,7 +321,9 @@ async fn create_node(client: &Client, name: &str, address: &str) -> String {
     let node = object(json!({"metadata": {"name": name}}));
     let created = api.create(&PostParams::default(), &node).await.unwrap();
     let status = json!({"status": {"addresses": [{"type": "InternalIP", "address": address}]}});
-    api.patch_status(name, &PatchParams::default(), &Patch::Merge(status)).await.unwrap();
+    api.patch_status(name, &PatchParams::default(), &Patch::Merge(status))
+        .await
+        .unwrap();
     created.metadata.uid.unwrap()
 }
 
@@ -245,13 +334,19 @@ async fn create_pod(client: &Client, name: &str) -> String {
         "spec": {"nodeName": NODE, "containers": [
             {"name": "c", "image": "i", "ports": [{"name": "http", "containerPort": 8080}]}]}
     }));
-    let created = until("the pod", || async { api.create(&PostParams::default(), &pod).await.ok() }).await;
+    let created = until("the pod", || async {
+        api.create(&PostParams::default(), &pod).await.ok()
+    })
+    .await;
     created.metadata.uid.unwrap()
 }
 
 fn attached(uid: &str, pod: &str) -> Attached {
     Attached {
-        key: AttachmentKey { container_id: format!("sandbox-of-{uid}"), ifname: "eth0".to_owned() },
+        key: AttachmentKey {
+            container_id: format!("sandbox-of-{uid}"),
+            ifname: "eth0".to_owned(),
+        },
         pod_uid: uid.to_owned(),
         namespace: "default".to_owned(),
         name: pod.to_owned(),
@@ -265,25 +360,39 @@ fn attached(uid: &str, pod: &str) -> Attached {
 fn watches_sync_without_lists_and_writers_write() {
     let mut plane = ControlPlane::start();
     plane.enter();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
     runtime.block_on(scenario(&mut plane));
 }
 
 async fn scenario(plane: &mut ControlPlane) {
     let settings = plane.settings();
-    let admin = weft_agent::api::client(&settings, Arc::default()).await.unwrap();
+    let admin = weft_agent::api::client(&settings, Arc::default())
+        .await
+        .unwrap();
     create_definitions(&admin).await;
     let uid = create_node(&admin, NODE, "192.0.2.1").await;
     create_node(&admin, "node-b", "192.0.2.2").await;
     let networks: Api<NodeNetwork> = Api::all(admin.clone());
     let network = object(json!({"metadata": {"name": NODE}, "spec": {}}));
-    networks.create(&PostParams::default(), &network).await.unwrap();
+    networks
+        .create(&PostParams::default(), &network)
+        .await
+        .unwrap();
 
     let agent = Agent::start(&settings).await;
     let input = agent.input("the first input", |_| true).await;
     assert_eq!(input.node_uid, uid);
-    assert_eq!(input.internal_ips, ["192.0.2.1".parse::<std::net::IpAddr>().unwrap()]);
-    assert_eq!(input.network.as_ref().map(|(_, generation)| *generation), Some(1));
+    assert_eq!(
+        input.internal_ips,
+        ["192.0.2.1".parse::<std::net::IpAddr>().unwrap()]
+    );
+    assert_eq!(
+        input.network.as_ref().map(|(_, generation)| *generation),
+        Some(1)
+    );
     assert_eq!(input.other_addresses.keys().collect::<Vec<_>>(), ["node-b"]);
     assert_eq!(agent.synced.borrow().missing(), [""; 0]);
 
@@ -292,12 +401,21 @@ async fn scenario(plane: &mut ControlPlane) {
     check_pod_addresses(&admin, &agent).await;
     check_server_restart(plane, &admin, &agent).await;
 
-    assert!(agent.metric("weft_agent_api_lists_total 0"), "{}", agent.metrics.render());
+    assert!(
+        agent.metric("weft_agent_api_lists_total 0"),
+        "{}",
+        agent.metrics.render()
+    );
     // The control: a list is counted.
     let counted = Arc::<Metrics>::default();
-    let client = weft_agent::api::client(&settings, counted.clone()).await.unwrap();
+    let client = weft_agent::api::client(&settings, counted.clone())
+        .await
+        .unwrap();
     let nodes: Api<Node> = Api::all(client);
-    until("a list", || async { nodes.list(&ListParams::default()).await.ok() }).await;
+    until("a list", || async {
+        nodes.list(&ListParams::default()).await.ok()
+    })
+    .await;
     assert!(counted.api_lists.get() >= 1);
 }
 
@@ -308,46 +426,93 @@ async fn check_cluster_changes(admin: &Client, agent: &Agent) {
         "spec": {"pool": "default", "cidr": "10.64.0.0/26", "node": NODE}
     }));
     blocks.create(&PostParams::default(), &block).await.unwrap();
-    let input = agent.input("the block", |input| input.blocks.len() == 1).await;
+    let input = agent
+        .input("the block", |input| input.blocks.len() == 1)
+        .await;
     assert!(input.blocks[0].created > 1_700_000_000 && !input.blocks[0].uid.is_empty());
     let networks: Api<NodeNetwork> = Api::all(admin.clone());
     let network = object(json!({"metadata": {"name": "node-b"}, "spec": {}}));
-    networks.create(&PostParams::default(), &network).await.unwrap();
+    networks
+        .create(&PostParams::default(), &network)
+        .await
+        .unwrap();
     let status = json!({"status": {"addresses": ["192.0.2.2"]}});
-    networks.patch_status("node-b", &PatchParams::default(), &Patch::Merge(status)).await.unwrap();
-    let input = agent.input("the peer", |input| input.peers.contains_key("node-b")).await;
+    networks
+        .patch_status("node-b", &PatchParams::default(), &Patch::Merge(status))
+        .await
+        .unwrap();
+    let input = agent
+        .input("the peer", |input| input.peers.contains_key("node-b"))
+        .await;
     assert!(input.other_addresses.is_empty());
-    blocks.delete("v4-0a400000-26", &DeleteParams::default()).await.unwrap();
-    agent.input("the block's end", |input| input.blocks.is_empty()).await;
+    blocks
+        .delete("v4-0a400000-26", &DeleteParams::default())
+        .await
+        .unwrap();
+    agent
+        .input("the block's end", |input| input.blocks.is_empty())
+        .await;
 }
 
 async fn check_own_objects(admin: &Client, agent: &Agent, uid: &str) {
     let networks: Api<NodeNetwork> = Api::all(admin.clone());
-    let wanted = NodeNetworkStatus { observed_generation: Some(1), ..NodeNetworkStatus::default() };
+    let wanted = NodeNetworkStatus {
+        observed_generation: Some(1),
+        ..NodeNetworkStatus::default()
+    };
     agent.network.send_replace(Some(wanted.clone()));
-    let is_written = || async { networks.get(NODE).await.ok()?.status.filter(|status| *status == wanted) };
+    let is_written = || async {
+        networks
+            .get(NODE)
+            .await
+            .ok()?
+            .status
+            .filter(|status| *status == wanted)
+    };
     until("the status", is_written).await;
     // An object of the same name that is another one gets the status too.
-    networks.delete(NODE, &DeleteParams::default()).await.unwrap();
+    networks
+        .delete(NODE, &DeleteParams::default())
+        .await
+        .unwrap();
     let network = object(json!({"metadata": {"name": NODE}, "spec": {}}));
-    networks.create(&PostParams::default(), &network).await.unwrap();
+    networks
+        .create(&PostParams::default(), &network)
+        .await
+        .unwrap();
     until("the status again", is_written).await;
 
     let reports: Api<NodeReport> = Api::all(admin.clone());
-    let spec = NodeReportSpec { version: Some("0".to_owned()), ..NodeReportSpec::default() };
-    agent.reports.send(Report { spec: Box::new(spec), urgent: true }).unwrap();
+    let spec = NodeReportSpec {
+        version: Some("0".to_owned()),
+        ..NodeReportSpec::default()
+    };
+    agent
+        .reports
+        .send(Report {
+            spec: Box::new(spec),
+            urgent: true,
+        })
+        .unwrap();
     let report = until("the report", || async { reports.get(NODE).await.ok() }).await;
     assert!(report.spec.time.is_some());
     assert_eq!(report.metadata.owner_references.unwrap()[0].uid, uid);
 
     let events: Api<Event> = Api::namespaced(admin.clone(), "default");
     for _ in 0..2 {
-        let notice = Notice { warning: true, reason: "Repaired", message: "route put back".to_owned() };
+        let notice = Notice {
+            warning: true,
+            reason: "Repaired",
+            message: "route put back".to_owned(),
+        };
         agent.notices.send(notice).unwrap();
     }
     until("one event, counted twice", || async {
         let all = events.list(&ListParams::default()).await.ok()?.items;
-        let ours: Vec<_> = all.iter().filter(|event| event.reason.as_deref() == Some("Repaired")).collect();
+        let ours: Vec<_> = all
+            .iter()
+            .filter(|event| event.reason.as_deref() == Some("Repaired"))
+            .collect();
         let [event] = ours[..] else { return None };
         assert_eq!(event.regarding.as_ref()?.uid.as_deref(), Some(uid));
         (event.series.as_ref()?.count == 2).then_some(())
@@ -358,26 +523,47 @@ async fn check_own_objects(admin: &Client, agent: &Agent, uid: &str) {
 async fn check_pod_addresses(admin: &Client, agent: &Agent) {
     let api: Api<PodAddress> = Api::namespaced(admin.clone(), "default");
     for (name, node) in [("stale", NODE), ("others", "node-b")] {
-        let spec = json!({"node": node, "pod": "p", "addresses": ["10.64.0.9"], "pools": ["default"]});
+        let spec =
+            json!({"node": node, "pod": "p", "addresses": ["10.64.0.9"], "pools": ["default"]});
         let address = object(json!({"metadata": {"name": name}, "spec": spec}));
         api.create(&PostParams::default(), &address).await.unwrap();
     }
     let uid = create_pod(admin, "web").await;
-    agent.changes.send(Change::Attached(attached(&uid, "web"))).unwrap();
+    agent
+        .changes
+        .send(Change::Attached(attached(&uid, "web")))
+        .unwrap();
     let address = until("the PodAddress", || async { api.get(&uid).await.ok() }).await;
-    assert_eq!((address.spec.node.as_str(), address.spec.pod.as_str()), (NODE, "web"));
+    assert_eq!(
+        (address.spec.node.as_str(), address.spec.pod.as_str()),
+        (NODE, "web")
+    );
     assert_eq!(address.spec.addresses, ["10.64.0.5", "fd00:64::5"]);
     assert_eq!(address.spec.ports[0].name, "http");
-    assert_eq!(address.metadata.owner_references.unwrap()[0].block_owner_deletion, None);
-    assert!(api.get("stale").await.is_ok(), "nothing is deleted before the engine has told everything");
+    assert_eq!(
+        address.metadata.owner_references.unwrap()[0].block_owner_deletion,
+        None
+    );
+    assert!(
+        api.get("stale").await.is_ok(),
+        "nothing is deleted before the engine has told everything"
+    );
 
     agent.changes.send(Change::Complete).unwrap();
-    until("the stale one's end", || async { api.get_opt("stale").await.ok()?.is_none().then_some(()) }).await;
-    assert!(api.get("others").await.is_ok(), "those of other nodes are none of ours");
+    until("the stale one's end", || async {
+        api.get_opt("stale").await.ok()?.is_none().then_some(())
+    })
+    .await;
+    assert!(
+        api.get("others").await.is_ok(),
+        "those of other nodes are none of ours"
+    );
 
     let pods: Api<Pod> = Api::namespaced(admin.clone(), "default");
     let labels = json!({"metadata": {"labels": {"app": "api", "old": null}}});
-    pods.patch("web", &PatchParams::default(), &Patch::Merge(labels)).await.unwrap();
+    pods.patch("web", &PatchParams::default(), &Patch::Merge(labels))
+        .await
+        .unwrap();
     until("the new labels", || async {
         let labels = api.get(&uid).await.ok()?.spec.labels;
         (labels == [("app".to_owned(), "api".to_owned())].into()).then_some(())
@@ -385,22 +571,49 @@ async fn check_pod_addresses(admin: &Client, agent: &Agent) {
     .await;
 
     api.delete(&uid, &DeleteParams::default()).await.unwrap();
-    until("one that somebody deleted", || async { api.get(&uid).await.ok() }).await;
-    agent.changes.send(Change::Released(attached(&uid, "web").key)).unwrap();
-    until("its end", || async { api.get_opt(&uid).await.ok()?.is_none().then_some(()) }).await;
+    until("one that somebody deleted", || async {
+        api.get(&uid).await.ok()
+    })
+    .await;
+    agent
+        .changes
+        .send(Change::Released(attached(&uid, "web").key))
+        .unwrap();
+    until("its end", || async {
+        api.get_opt(&uid).await.ok()?.is_none().then_some(())
+    })
+    .await;
 }
 
 async fn check_server_restart(plane: &mut ControlPlane, admin: &Client, agent: &Agent) {
     plane.stop_server();
     let uid = "of-a-pod-that-comes-later";
-    agent.changes.send(Change::Attached(attached(uid, "late"))).unwrap();
+    agent
+        .changes
+        .send(Change::Attached(attached(uid, "late")))
+        .unwrap();
     tokio::time::sleep(Duration::from_millis(500)).await;
     plane.start_server();
     let real = create_pod(admin, "late").await;
-    agent.changes.send(Change::Attached(attached(&real, "late"))).unwrap();
+    agent
+        .changes
+        .send(Change::Attached(attached(&real, "late")))
+        .unwrap();
     let api: Api<PodAddress> = Api::namespaced(admin.clone(), "default");
-    until("a PodAddress after the restart", || async { api.get(&real).await.ok() }).await;
+    until("a PodAddress after the restart", || async {
+        api.get(&real).await.ok()
+    })
+    .await;
     create_node(admin, "node-c", "192.0.2.3").await;
-    agent.input("a node after the restart", |input| input.other_addresses.contains_key("node-c")).await;
-    assert!(agent.metrics.render().contains("weft_agent_watch_restarts_total{kind=\"Node\"}"));
+    agent
+        .input("a node after the restart", |input| {
+            input.other_addresses.contains_key("node-c")
+        })
+        .await;
+    assert!(
+        agent
+            .metrics
+            .render()
+            .contains("weft_agent_watch_restarts_total{kind=\"Node\"}")
+    );
 }

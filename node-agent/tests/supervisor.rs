@@ -13,7 +13,9 @@ use std::time::{Duration, Instant};
 
 use nix::sched::{CloneFlags, setns};
 use nix::sys::signal::{Signal, kill};
-use nix::sys::socket::{AddressFamily, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, send, socket};
+use nix::sys::socket::{
+    AddressFamily, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, send, socket,
+};
 use nix::unistd::Pid;
 use weft_agent::handover::{self, Ask, Sockets};
 
@@ -34,10 +36,21 @@ impl Place {
             std::fs::create_dir(directory.path().join(folder)).unwrap();
         }
         std::fs::write(directory.path().join("plugin"), "plugin").unwrap();
-        let added = Command::new("ip").args(["netns", "add", &namespace]).status().unwrap();
+        let added = Command::new("ip")
+            .args(["netns", "add", &namespace])
+            .status()
+            .unwrap();
         assert!(added.success(), "these tests need root and iproute2");
-        let place = Self { namespace, directory };
-        assert!(place.inside(&["ip", "link", "set", "lo", "up"]).status.success());
+        let place = Self {
+            namespace,
+            directory,
+        };
+        assert!(
+            place
+                .inside(&["ip", "link", "set", "lo", "up"])
+                .status
+                .success()
+        );
         place
     }
 
@@ -46,18 +59,47 @@ impl Place {
     }
 
     fn inside(&self, command: &[&str]) -> Output {
-        Command::new("ip").args(["netns", "exec", &self.namespace]).args(command).output().unwrap()
+        Command::new("ip")
+            .args(["netns", "exec", &self.namespace])
+            .args(command)
+            .output()
+            .unwrap()
     }
 
     fn supervisor(&self) -> Supervisor {
         let flag = |name: &str, path: &str| format!("--{name}={}", self.path(path).display());
-        let log = File::options().create(true).append(true).open(self.path("log")).unwrap();
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(self.path("log"))
+            .unwrap();
         let child = Command::new("ip")
-            .args(["netns", "exec", &self.namespace, env!("CARGO_BIN_EXE_weft-agent"), "run"])
-            .args(["--node-name=node", "--api-server=127.0.0.1:1", "--health-address=127.0.0.1"])
-            .args([flag("run-dir", "run"), flag("state-dir", "state"), flag("cni-conf-dir", "conf")])
-            .args([flag("cni-bin-dir", "bin"), flag("netns-dir", "netns"), flag("cni-plugin", "plugin")])
-            .args([flag("service-account-dir", "account"), "--sysctl-dir=/proc/sys/net".to_owned()])
+            .args([
+                "netns",
+                "exec",
+                &self.namespace,
+                env!("CARGO_BIN_EXE_weft-agent"),
+                "run",
+            ])
+            .args([
+                "--node-name=node",
+                "--api-server=127.0.0.1:1",
+                "--health-address=127.0.0.1",
+            ])
+            .args([
+                flag("run-dir", "run"),
+                flag("state-dir", "state"),
+                flag("cni-conf-dir", "conf"),
+            ])
+            .args([
+                flag("cni-bin-dir", "bin"),
+                flag("netns-dir", "netns"),
+                flag("cni-plugin", "plugin"),
+            ])
+            .args([
+                flag("service-account-dir", "account"),
+                "--sysctl-dir=/proc/sys/net".to_owned(),
+            ])
             .stdin(Stdio::null())
             .stderr(log)
             .spawn()
@@ -72,7 +114,11 @@ impl Place {
     fn wait(&self, what: &str, mut condition: impl FnMut() -> bool) {
         let end = Instant::now() + PATIENCE;
         while !condition() {
-            assert!(Instant::now() < end, "{what} did not come true; log:\n{}", self.log());
+            assert!(
+                Instant::now() < end,
+                "{what} did not come true; log:\n{}",
+                self.log()
+            );
             thread::sleep(Duration::from_millis(10));
         }
     }
@@ -80,7 +126,9 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let _ = Command::new("ip").args(["netns", "del", &self.namespace]).status();
+        let _ = Command::new("ip")
+            .args(["netns", "del", &self.namespace])
+            .status();
     }
 }
 
@@ -96,7 +144,8 @@ impl Supervisor {
     fn worker(&self) -> Option<i32> {
         children(self.pid()).into_iter().find(|child| {
             let line = std::fs::read(format!("/proc/{child}/cmdline")).unwrap_or_default();
-            line.split(|byte| *byte == 0).any(|argument| argument == b"work")
+            line.split(|byte| *byte == 0)
+                .any(|argument| argument == b"work")
         })
     }
 
@@ -119,7 +168,11 @@ fn children(parent: i32) -> Vec<i32> {
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
     let is_child = |pid: &i32| {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        let mut fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
+        let mut fields = stat
+            .rsplit(')')
+            .next()
+            .unwrap_or_default()
+            .split_whitespace();
         let state = fields.next();
         fields.next() == Some(&parent.to_string()) && state != Some("Z")
     };
@@ -136,9 +189,18 @@ fn netfilter(namespace: &str) -> std::os::fd::OwnedFd {
     let open = move || {
         setns(File::open(path).unwrap(), CloneFlags::CLONE_NEWNET).unwrap();
         let flags = SockFlag::SOCK_CLOEXEC;
-        let socket =
-            socket(AddressFamily::Netlink, SockType::Raw, flags, SockProtocol::NetlinkNetFilter).unwrap();
-        bind(std::os::fd::AsRawFd::as_raw_fd(&socket), &NetlinkAddr::new(0, 0)).unwrap();
+        let socket = socket(
+            AddressFamily::Netlink,
+            SockType::Raw,
+            flags,
+            SockProtocol::NetlinkNetFilter,
+        )
+        .unwrap();
+        bind(
+            std::os::fd::AsRawFd::as_raw_fd(&socket),
+            &NetlinkAddr::new(0, 0),
+        )
+        .unwrap();
         socket
     };
     thread::spawn(open).join().unwrap()
@@ -151,7 +213,10 @@ fn make_owned_table(socket: &impl std::os::fd::AsRawFd) {
     const ACKNOWLEDGE: u16 = 0x4;
     const CREATE: u16 = 0x400;
     let message = |kind: u16, flags: u16, family: u8, resource: u16, attributes: &[u8]| {
-        let mut bytes = u32::try_from(20 + attributes.len()).unwrap().to_ne_bytes().to_vec();
+        let mut bytes = u32::try_from(20 + attributes.len())
+            .unwrap()
+            .to_ne_bytes()
+            .to_vec();
         bytes.extend(kind.to_ne_bytes());
         bytes.extend((flags | REQUEST).to_ne_bytes());
         bytes.extend(1_u32.to_ne_bytes());
@@ -162,7 +227,10 @@ fn make_owned_table(socket: &impl std::os::fd::AsRawFd) {
         bytes
     };
     let attribute = |kind: u16, value: &[u8]| {
-        let mut bytes = u16::try_from(4 + value.len()).unwrap().to_ne_bytes().to_vec();
+        let mut bytes = u16::try_from(4 + value.len())
+            .unwrap()
+            .to_ne_bytes()
+            .to_vec();
         bytes.extend(kind.to_ne_bytes());
         bytes.extend(value);
         bytes.resize(bytes.len().next_multiple_of(4), 0);
@@ -176,11 +244,20 @@ fn make_owned_table(socket: &impl std::os::fd::AsRawFd) {
         message(0x11, 0, 0, 10, &[]),
     ];
     let descriptor = socket.as_raw_fd();
-    send(descriptor, &batch.concat(), nix::sys::socket::MsgFlags::empty()).unwrap();
+    send(
+        descriptor,
+        &batch.concat(),
+        nix::sys::socket::MsgFlags::empty(),
+    )
+    .unwrap();
     let mut answer = [0; 4096];
     let count = recv(descriptor, &mut answer, nix::sys::socket::MsgFlags::empty()).unwrap();
     assert!(count >= 20, "short answer");
-    assert_eq!(i32::from_ne_bytes(answer[16..20].try_into().unwrap()), 0, "the kernel refused the table");
+    assert_eq!(
+        i32::from_ne_bytes(answer[16..20].try_into().unwrap()),
+        0,
+        "the kernel refused the table"
+    );
 }
 
 /// Whether somebody holds the probe's table. A table without owner would be deleted by the question.
@@ -188,7 +265,8 @@ fn is_owned(place: &Place) -> bool {
     let flushed = place.inside(&["nft", "flush", "ruleset"]);
     let deleted = place.inside(&["nft", "delete", "table", "inet", "probe"]);
     let _ = flushed;
-    !deleted.status.success() && String::from_utf8_lossy(&deleted.stderr).contains("Operation not permitted")
+    !deleted.status.success()
+        && String::from_utf8_lossy(&deleted.stderr).contains("Operation not permitted")
 }
 
 /// Plays a supervisor that holds an owned table, and hands it to the first who asks.
@@ -199,11 +277,20 @@ fn hand_an_owned_table_to(place: &Place, successor: impl FnOnce() -> Supervisor)
     lock.try_lock().unwrap();
     let listener = UnixListener::bind(place.path("run/handover.sock")).unwrap();
     let cni = UnixListener::bind(place.path("run/cni.sock")).unwrap();
-    let sockets =
-        Sockets { lock: lock.into(), handover: listener.try_clone().unwrap().into(), cni: cni.into(), nft };
+    let sockets = Sockets {
+        lock: lock.into(),
+        handover: listener.try_clone().unwrap().into(),
+        cni: cni.into(),
+        nft,
+    };
     let successor = successor();
     let (mut stream, _) = listener.accept().unwrap();
-    assert_eq!(handover::hear(&mut stream).unwrap(), Ask::TakeOver { protocol: handover::PROTOCOL });
+    assert_eq!(
+        handover::hear(&mut stream).unwrap(),
+        Ask::TakeOver {
+            protocol: handover::PROTOCOL
+        }
+    );
     handover::give(&mut stream, &sockets).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     assert_eq!(handover::confirmed(&mut stream), Some(true));
@@ -222,11 +309,15 @@ fn the_table_stays_owned_while_workers_die_and_supervisors_follow_each_other() {
         });
         murder(before.unwrap());
         assert!(is_owned(&place));
-        place.wait("another worker runs", || first.worker().is_some_and(|pid| Some(pid) != before));
+        place.wait("another worker runs", || {
+            first.worker().is_some_and(|pid| Some(pid) != before)
+        });
         assert!(is_owned(&place));
     }
     let second = place.supervisor();
-    place.wait("the second has the worker", || second.worker().is_some() && first.worker().is_none());
+    place.wait("the second has the worker", || {
+        second.worker().is_some() && first.worker().is_none()
+    });
     assert!(is_owned(&place));
     first.stop();
     assert!(is_owned(&place));
@@ -242,7 +333,11 @@ fn upgrades_refuse_no_connection() {
     let place = Place::new("up");
     let mut present = place.supervisor();
     place.wait("a worker runs", || present.worker().is_some());
-    let (stop, refused, made) = (Arc::<AtomicBool>::default(), Arc::<AtomicU64>::default(), Arc::<AtomicU64>::default());
+    let (stop, refused, made) = (
+        Arc::<AtomicBool>::default(),
+        Arc::<AtomicU64>::default(),
+        Arc::<AtomicU64>::default(),
+    );
     let client = {
         let (stop, refused, made) = (stop.clone(), refused.clone(), made.clone());
         let path = place.path("run/cni.sock");
@@ -258,17 +353,28 @@ fn upgrades_refuse_no_connection() {
     };
     for _ in 0..3 {
         let before = made.load(Ordering::Relaxed);
-        place.wait("connections are made", || made.load(Ordering::Relaxed) > before + 20);
+        place.wait("connections are made", || {
+            made.load(Ordering::Relaxed) > before + 20
+        });
         let next = place.supervisor();
-        place.wait("the next has the worker", || next.worker().is_some() && present.worker().is_none());
+        place.wait("the next has the worker", || {
+            next.worker().is_some() && present.worker().is_none()
+        });
         present.stop();
         present = next;
     }
     let before = made.load(Ordering::Relaxed);
-    place.wait("connections are made", || made.load(Ordering::Relaxed) > before + 20);
+    place.wait("connections are made", || {
+        made.load(Ordering::Relaxed) > before + 20
+    });
     stop.store(true, Ordering::Relaxed);
     client.join().unwrap();
-    assert_eq!(refused.load(Ordering::Relaxed), 0, "of {made:?}; log:\n{}", place.log());
+    assert_eq!(
+        refused.load(Ordering::Relaxed),
+        0,
+        "of {made:?}; log:\n{}",
+        place.log()
+    );
     // The control: with no supervisor at all the same client is refused.
     present.stop();
     assert!(UnixStream::connect(place.path("run/cni.sock")).is_err());
@@ -281,11 +387,15 @@ fn a_supervisor_starts_over_what_a_killed_one_left() {
     place.wait("a worker runs", || first.worker().is_some());
     let orphan = first.worker().unwrap();
     drop(first);
-    place.wait("the worker dies with its supervisor", || !Path::new(&format!("/proc/{orphan}")).exists());
+    place.wait("the worker dies with its supervisor", || {
+        !Path::new(&format!("/proc/{orphan}")).exists()
+    });
     assert!(place.path("run/cni.sock").exists() && place.path("run/handover.sock").exists());
     let second = place.supervisor();
     place.wait("a worker runs", || second.worker().is_some());
-    place.wait("the socket answers", || UnixStream::connect(place.path("run/cni.sock")).is_ok());
+    place.wait("the socket answers", || {
+        UnixStream::connect(place.path("run/cni.sock")).is_ok()
+    });
     second.stop();
 }
 
@@ -294,10 +404,18 @@ fn of_two_that_start_together_one_is_in_charge() {
     let place = Place::new("race");
     let (one, other) = (place.supervisor(), place.supervisor());
     let workers = || [&one, &other].map(|supervisor| supervisor.worker().is_some());
-    place.wait("the handover is over", || place.log().contains("handed over; waiting"));
-    place.wait("one worker runs", || workers().iter().filter(|has| **has).count() == 1);
+    place.wait("the handover is over", || {
+        place.log().contains("handed over; waiting")
+    });
+    place.wait("one worker runs", || {
+        workers().iter().filter(|has| **has).count() == 1
+    });
     // The one that handed over holds nothing: when it ends, the other goes on.
-    let [charge, idle] = if workers()[0] { [one, other] } else { [other, one] };
+    let [charge, idle] = if workers()[0] {
+        [one, other]
+    } else {
+        [other, one]
+    };
     idle.stop();
     assert!(charge.worker().is_some());
     assert!(UnixStream::connect(place.path("run/cni.sock")).is_ok());
@@ -311,15 +429,20 @@ fn a_successor_that_dies_before_it_confirms_leaves_the_old_one_in_charge() {
     let before = supervisor.worker();
     let mut stream = UnixStream::connect(place.path("run/handover.sock")).unwrap();
     let ask = br#"{"ask":"takeOver","protocol":1}"#;
-    stream.write_all(&u32::try_from(ask.len()).unwrap().to_be_bytes()).unwrap();
+    stream
+        .write_all(&u32::try_from(ask.len()).unwrap().to_be_bytes())
+        .unwrap();
     stream.write_all(ask).unwrap();
     place.wait("the worker has stopped", || supervisor.worker() != before);
     let mut bytes = [0; 64];
-    let (count, descriptors) = weft_agent::descriptors::receive(stream.as_fd(), &mut bytes).unwrap();
+    let (count, descriptors) =
+        weft_agent::descriptors::receive(stream.as_fd(), &mut bytes).unwrap();
     assert!(count > 4);
     assert_eq!(descriptors.len(), 4);
     drop((stream, descriptors));
-    place.wait("a worker runs again", || supervisor.worker().is_some_and(|pid| Some(pid) != before));
+    place.wait("a worker runs again", || {
+        supervisor.worker().is_some_and(|pid| Some(pid) != before)
+    });
     supervisor.stop();
 }
 
@@ -330,12 +453,19 @@ fn unlock_gives_the_table_to_root_and_garbage_does_nothing() {
     place.wait("a worker runs", || supervisor.worker().is_some());
     let mut garbage = UnixStream::connect(place.path("run/handover.sock")).unwrap();
     garbage.write_all(b"\0\0\0\x02{}").unwrap();
-    place.wait("it was refused", || place.log().contains("refused a request for handover"));
+    place.wait("it was refused", || {
+        place.log().contains("refused a request for handover")
+    });
     assert!(is_owned(&place));
     let flag = format!("--run-dir={}", place.path("run").display());
     let unlocked = place.inside(&[env!("CARGO_BIN_EXE_weft-agent"), "unlock", &flag]);
     assert!(unlocked.status.success(), "{unlocked:?}");
-    assert!(place.inside(&["nft", "delete", "table", "inet", "probe"]).status.success());
+    assert!(
+        place
+            .inside(&["nft", "delete", "table", "inet", "probe"])
+            .status
+            .success()
+    );
     assert_eq!(supervisor.worker(), None);
     supervisor.stop();
 }

@@ -27,13 +27,27 @@ impl Running {
         let ready_file = directory.path().join("ready");
         let counted = metrics.clone();
         thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap();
             runtime.block_on(async move {
                 let listener = UnixListener::from_std(listener).unwrap();
-                Server { listener, inputs: sender, ready_file, metrics: counted }.run().await;
+                Server {
+                    listener,
+                    inputs: sender,
+                    ready_file,
+                    metrics: counted,
+                }
+                .run()
+                .await;
             });
         });
-        Self { directory, inputs, metrics }
+        Self {
+            directory,
+            inputs,
+            metrics,
+        }
     }
 
     fn path(&self) -> &Path {
@@ -42,7 +56,9 @@ impl Running {
 
     fn connect(&self) -> StdStream {
         let stream = StdStream::connect(self.path().join("s")).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        stream
+            .set_read_timeout(Some(Duration::from_secs(60)))
+            .unwrap();
         stream
     }
 }
@@ -80,15 +96,29 @@ fn a_request_reaches_the_engine_with_its_descriptor_and_is_answered() {
     let message = frame(&serde_json::to_vec(&add()).unwrap());
     descriptors::send(stream.as_fd(), &message, &[sent.as_fd()]).unwrap();
     drop(sent);
-    let Input::Cni { request, pod_netlink, reply } = running.inputs.recv().unwrap() else { panic!("not CNI") };
+    let Input::Cni {
+        request,
+        pod_netlink,
+        reply,
+    } = running.inputs.recv().unwrap()
+    else {
+        panic!("not CNI")
+    };
     assert_eq!(request, add());
-    StdStream::from(pod_netlink.unwrap()).write_all(b"x").unwrap();
+    StdStream::from(pod_netlink.unwrap())
+        .write_all(b"x")
+        .unwrap();
     let mut byte = [0];
     kept.read_exact(&mut byte).unwrap();
     assert_eq!(&byte, b"x");
     reply.send(Response::Done).unwrap();
     assert_eq!(read(&mut stream), Some(Response::Done));
-    assert!(running.metrics.render().contains("duration_seconds_count{verb=\"ADD\"} 1"));
+    assert!(
+        running
+            .metrics
+            .render()
+            .contains("duration_seconds_count{verb=\"ADD\"} 1")
+    );
 }
 
 #[test]
@@ -98,19 +128,32 @@ fn a_request_in_many_pieces_is_one_request() {
     for byte in frame(&serde_json::to_vec(&add()).unwrap()) {
         stream.write_all(&[byte]).unwrap();
     }
-    let Input::Cni { request, reply, .. } = running.inputs.recv().unwrap() else { panic!("not CNI") };
+    let Input::Cni { request, reply, .. } = running.inputs.recv().unwrap() else {
+        panic!("not CNI")
+    };
     assert_eq!(request, add());
     drop(reply);
-    assert_eq!(read(&mut stream), None, "a worker that stops leaves the answer to its successor");
+    assert_eq!(
+        read(&mut stream),
+        None,
+        "a worker that stops leaves the answer to its successor"
+    );
 }
 
 #[test]
 fn garbage_and_oversize_get_an_error_and_nothing_reaches_the_engine() {
     let running = Running::start();
-    for bytes in [frame(b"{not json"), frame(br#"{"verb":"NO"}"#), vec![0xff; 4], frame(b"")] {
+    for bytes in [
+        frame(b"{not json"),
+        frame(br#"{"verb":"NO"}"#),
+        vec![0xff; 4],
+        frame(b""),
+    ] {
         let mut stream = running.connect();
         stream.write_all(&bytes).unwrap();
-        let Some(Response::Failed { code, .. }) = read(&mut stream) else { panic!("no error for {bytes:?}") };
+        let Some(Response::Failed { code, .. }) = read(&mut stream) else {
+            panic!("no error for {bytes:?}")
+        };
         assert_eq!(code, 6);
     }
     let mut cut_off = running.connect();
@@ -125,8 +168,12 @@ fn a_slow_client_keeps_nobody_waiting() {
     let mut slow = running.connect();
     slow.write_all(&[0, 0, 0, 200, b'{']).unwrap();
     let mut quick = running.connect();
-    quick.write_all(&frame(&serde_json::to_vec(&Request::Status).unwrap())).unwrap();
-    let Input::Cni { reply, .. } = running.inputs.recv().unwrap() else { panic!("not CNI") };
+    quick
+        .write_all(&frame(&serde_json::to_vec(&Request::Status).unwrap()))
+        .unwrap();
+    let Input::Cni { reply, .. } = running.inputs.recv().unwrap() else {
+        panic!("not CNI")
+    };
     reply.send(Response::Done).unwrap();
     assert_eq!(read(&mut quick), Some(Response::Done));
     assert_eq!(read(&mut slow), None, "it is disconnected in the end");
@@ -135,11 +182,19 @@ fn a_slow_client_keeps_nobody_waiting() {
 #[test]
 fn status_fails_only_on_a_node_that_was_never_ready() {
     let running = Running::start();
-    let refusal = || Response::Failed { code: 50, msg: "not ready".to_owned(), details: String::new() };
+    let refusal = || Response::Failed {
+        code: 50,
+        msg: "not ready".to_owned(),
+        details: String::new(),
+    };
     let ask = || {
         let mut stream = running.connect();
-        stream.write_all(&frame(&serde_json::to_vec(&Request::Status).unwrap())).unwrap();
-        let Input::Cni { reply, .. } = running.inputs.recv().unwrap() else { panic!("not CNI") };
+        stream
+            .write_all(&frame(&serde_json::to_vec(&Request::Status).unwrap()))
+            .unwrap();
+        let Input::Cni { reply, .. } = running.inputs.recv().unwrap() else {
+            panic!("not CNI")
+        };
         reply.send(refusal()).unwrap();
         read(&mut stream)
     };
@@ -152,9 +207,13 @@ fn status_fails_only_on_a_node_that_was_never_ready() {
 fn an_engine_that_does_not_answer_status_in_time_is_answered_for() {
     let running = Running::start();
     let mut stream = running.connect();
-    stream.write_all(&frame(&serde_json::to_vec(&Request::Status).unwrap())).unwrap();
+    stream
+        .write_all(&frame(&serde_json::to_vec(&Request::Status).unwrap()))
+        .unwrap();
     let kept = running.inputs.recv().unwrap();
-    let Some(Response::Failed { code, .. }) = read(&mut stream) else { panic!("no error") };
+    let Some(Response::Failed { code, .. }) = read(&mut stream) else {
+        panic!("no error")
+    };
     assert_eq!(code, 11);
     drop(kept);
 }
@@ -164,7 +223,8 @@ fn nobody_but_root_is_served() {
     let running = Running::start();
     let path = running.path().join("s");
     for file in [running.path(), path.as_path()] {
-        std::fs::set_permissions(file, std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
+        std::fs::set_permissions(file, std::os::unix::fs::PermissionsExt::from_mode(0o777))
+            .unwrap();
     }
     let status = frame(&serde_json::to_vec(&Request::Status).unwrap());
     let mut stream = connect_as(65534, &path);
@@ -189,6 +249,8 @@ fn connect_as(user: u32, path: &Path) -> StdStream {
         StdStream::connect(path).unwrap()
     });
     let stream = connecting.join().unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    stream
+        .set_read_timeout(Some(Duration::from_secs(60)))
+        .unwrap();
     stream
 }

@@ -42,7 +42,11 @@ pub struct Notice {
 }
 
 /// Writes for ever. An Event that the API server does not take is dropped.
-pub async fn run(writer: Writer, mut notices: mpsc::UnboundedReceiver<Notice>, identity: watch::Receiver<Identity>) {
+pub async fn run(
+    writer: Writer,
+    mut notices: mpsc::UnboundedReceiver<Notice>,
+    identity: watch::Receiver<Identity>,
+) {
     let api: Api<Event> = Api::namespaced(writer.client.clone(), NAMESPACE);
     let mut ledger = Ledger::default();
     while let Some(notice) = notices.recv().await {
@@ -57,13 +61,23 @@ pub async fn run(writer: Writer, mut notices: mpsc::UnboundedReceiver<Notice>, i
                 request(&writer.metrics, "Event", api.create(&parameters, &event)).await
             }
             Entry::Again { name, count } => {
-                let series = json!({"series": {"count": count, "lastObservedTime": MicroTime(time)}});
+                let series =
+                    json!({"series": {"count": count, "lastObservedTime": MicroTime(time)}});
                 let (parameters, patch) = (PatchParams::default(), Patch::Merge(series));
-                request(&writer.metrics, "Event", api.patch(&name, &parameters, &patch)).await
+                request(
+                    &writer.metrics,
+                    "Event",
+                    api.patch(&name, &parameters, &patch),
+                )
+                .await
             }
         };
         if let Err(error) = result {
-            tracing::debug!(error = errors::chain(&error), reason = notice.reason, "event dropped");
+            tracing::debug!(
+                error = errors::chain(&error),
+                reason = notice.reason,
+                "event dropped"
+            );
             ledger.forget(&notice);
         }
     }
@@ -86,13 +100,18 @@ struct Ledger {
 
 impl Default for Ledger {
     fn default() -> Self {
-        Self { told: BTreeMap::new(), budget: BURST, refilled: None }
+        Self {
+            told: BTreeMap::new(),
+            budget: BURST,
+            refilled: None,
+        }
     }
 }
 
 impl Ledger {
     fn enter(&mut self, notice: &Notice, now: Instant, name: impl FnOnce() -> String) -> Entry {
-        self.told.retain(|_, (_, _, last)| now.saturating_duration_since(*last) < SAME);
+        self.told
+            .retain(|_, (_, _, last)| now.saturating_duration_since(*last) < SAME);
         let refilled = *self.refilled.get_or_insert(now);
         let earned = now.saturating_duration_since(refilled).as_secs() / REFILL.as_secs();
         if let Ok(earned @ 1..) = u32::try_from(earned) {
@@ -107,11 +126,17 @@ impl Ledger {
             Some((name, count, last)) => {
                 *count = count.saturating_add(1);
                 *last = now;
-                Entry::Again { name: name.clone(), count: *count }
+                Entry::Again {
+                    name: name.clone(),
+                    count: *count,
+                }
             }
             None => {
                 let name = name();
-                self.told.insert((notice.reason, notice.message.clone()), (name.clone(), 1, now));
+                self.told.insert(
+                    (notice.reason, notice.message.clone()),
+                    (name.clone(), 1, now),
+                );
                 Entry::New(name)
             }
         }
@@ -126,8 +151,18 @@ fn name(node: &str, time: jiff::Timestamp) -> String {
     format!("{node}.{:x}", time.as_nanosecond())
 }
 
-fn event(node: &str, uid: Option<String>, notice: &Notice, name: String, time: jiff::Timestamp) -> Event {
-    let Notice { warning, reason, message } = notice;
+fn event(
+    node: &str,
+    uid: Option<String>,
+    notice: &Notice,
+    name: String,
+    time: jiff::Timestamp,
+) -> Event {
+    let Notice {
+        warning,
+        reason,
+        message,
+    } = notice;
     let mut end = message.len().min(MAX_NOTE);
     while !message.is_char_boundary(end) {
         end -= 1;
@@ -161,7 +196,11 @@ mod tests {
     use super::*;
 
     fn notice(message: &str) -> Notice {
-        Notice { warning: true, reason: "Repaired", message: message.to_owned() }
+        Notice {
+            warning: true,
+            reason: "Repaired",
+            message: message.to_owned(),
+        }
     }
 
     #[test]
@@ -170,7 +209,13 @@ mod tests {
         let now = Instant::now();
         let mut enter = |message: &str, now| ledger.enter(&notice(message), now, || "n".to_owned());
         assert_eq!(enter("a", now), Entry::New("n".to_owned()));
-        assert_eq!(enter("a", now), Entry::Again { name: "n".to_owned(), count: 2 });
+        assert_eq!(
+            enter("a", now),
+            Entry::Again {
+                name: "n".to_owned(),
+                count: 2
+            }
+        );
         assert_eq!(enter("b", now), Entry::New("n".to_owned()));
         assert_eq!(enter("a", now + SAME), Entry::New("n".to_owned()));
     }
@@ -184,14 +229,25 @@ mod tests {
         };
         let sent = (0..100).filter(|number| enter(*number, now)).count();
         assert_eq!(sent, 25);
-        let sent = (100..200).filter(|number| enter(*number, now + REFILL * 3)).count();
+        let sent = (100..200)
+            .filter(|number| enter(*number, now + REFILL * 3))
+            .count();
         assert_eq!(sent, 3);
     }
 
     #[test]
     fn a_long_note_is_cut_at_a_character() {
-        let event = event("a", None, &notice(&"é".repeat(1000)), "n".to_owned(), jiff::Timestamp::UNIX_EPOCH);
+        let event = event(
+            "a",
+            None,
+            &notice(&"é".repeat(1000)),
+            "n".to_owned(),
+            jiff::Timestamp::UNIX_EPOCH,
+        );
         assert_eq!(event.note.map(|note| note.len()), Some(1024));
-        assert_eq!(event.regarding.and_then(|node| node.uid).as_deref(), Some("a"));
+        assert_eq!(
+            event.regarding.and_then(|node| node.uid).as_deref(),
+            Some("a")
+        );
     }
 }

@@ -20,7 +20,11 @@ pub async fn run(
     let mut attempts = Attempts::new("NodeNetwork");
     let mut written = None;
     loop {
-        let due = due(&wanted.borrow_and_update(), &identity.borrow_and_update(), written.as_ref());
+        let due = due(
+            &wanted.borrow_and_update(),
+            &identity.borrow_and_update(),
+            written.as_ref(),
+        );
         let mut pause = None;
         if let Some((uid, status)) = due {
             let patch = Patch::Apply(body(&writer.node, &status));
@@ -55,7 +59,9 @@ fn due(
     identity: &Identity,
     written: Option<&(String, NodeNetworkStatus)>,
 ) -> Option<(String, NodeNetworkStatus)> {
-    let (Some(status), Some(uid)) = (wanted, &identity.network) else { return None };
+    let (Some(status), Some(uid)) = (wanted, &identity.network) else {
+        return None;
+    };
     match written {
         Some((to, before)) if to == uid && before == status => None,
         _ => Some((uid.clone(), status.clone())),
@@ -76,12 +82,18 @@ mod tests {
     use super::*;
 
     fn identity(uid: Option<&str>) -> Identity {
-        Identity { network: uid.map(str::to_owned), ..Identity::default() }
+        Identity {
+            network: uid.map(str::to_owned),
+            ..Identity::default()
+        }
     }
 
     #[test]
     fn a_status_is_written_once_to_each_object_that_bears_the_name() {
-        let status = NodeNetworkStatus { addresses: vec!["192.0.2.1".to_owned()], ..Default::default() };
+        let status = NodeNetworkStatus {
+            addresses: vec!["192.0.2.1".to_owned()],
+            ..Default::default()
+        };
         let wanted = Some(status.clone());
         assert_eq!(due(&None, &identity(Some("u1")), None), None);
         assert_eq!(due(&wanted, &identity(None), None), None);

@@ -30,7 +30,11 @@ pub struct Report {
 }
 
 /// Writes for ever.
-pub async fn run(writer: Writer, mut reports: mpsc::UnboundedReceiver<Report>, identity: watch::Receiver<Identity>) {
+pub async fn run(
+    writer: Writer,
+    mut reports: mpsc::UnboundedReceiver<Report>,
+    identity: watch::Receiver<Identity>,
+) {
     let api: Api<NodeReport> = Api::all(writer.client.clone());
     let mut attempts = Attempts::new("NodeReport");
     let mut pace = Pace::default();
@@ -78,7 +82,10 @@ impl Pace {
     }
 
     fn written(&mut self, now: Instant) {
-        *self = Self { last: Some(now), ..Self::default() };
+        *self = Self {
+            last: Some(now),
+            ..Self::default()
+        };
     }
 
     fn failed(&mut self, not_before: Instant) {
@@ -98,7 +105,8 @@ impl Pace {
 
 fn body(node: &str, node_uid: Option<&str>, spec: &NodeReportSpec, now: jiff::Timestamp) -> Value {
     // The report goes with its Node, so that nothing is left of a node that has gone.
-    let owners = node_uid.map(|uid| json!([{"apiVersion": "v1", "kind": "Node", "name": node, "uid": uid}]));
+    let owners =
+        node_uid.map(|uid| json!([{"apiVersion": "v1", "kind": "Node", "name": node, "uid": uid}]));
     let mut spec = spec.clone();
     spec.time = Some(now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string());
     let mut metadata = json!({"name": node});
@@ -116,16 +124,27 @@ mod tests {
     fn numbers_wait_ten_seconds_urgent_ones_do_not_and_silence_lasts_a_minute() {
         let now = Instant::now();
         let mut pace = Pace::default();
-        assert!(pace.due() <= Instant::now(), "the first report goes at once");
+        assert!(
+            pace.due() <= Instant::now(),
+            "the first report goes at once"
+        );
         pace.written(now);
         assert_eq!(pace.due(), now + HEARTBEAT);
         pace.changed(false);
         assert_eq!(pace.due(), now + INTERVAL);
         pace.changed(true);
         pace.changed(false);
-        assert_eq!(pace.due(), now + URGENT_INTERVAL, "urgency is not forgotten");
+        assert_eq!(
+            pace.due(),
+            now + URGENT_INTERVAL,
+            "urgency is not forgotten"
+        );
         pace.failed(now + INTERVAL);
-        assert_eq!(pace.due(), now + INTERVAL, "a failed write waits for its backoff");
+        assert_eq!(
+            pace.due(),
+            now + INTERVAL,
+            "a failed write waits for its backoff"
+        );
         pace.written(now + INTERVAL);
         assert_eq!(pace.due(), now + INTERVAL + HEARTBEAT);
     }
@@ -137,7 +156,15 @@ mod tests {
         assert_eq!(report["spec"]["time"], "2030-01-02T03:04:05Z");
         assert_eq!(report["metadata"]["name"], "a");
         assert_eq!(report["metadata"]["ownerReferences"][0]["uid"], "u");
-        assert!(report["metadata"]["ownerReferences"][0].get("blockOwnerDeletion").is_none());
-        assert!(body("a", None, &NodeReportSpec::default(), now)["metadata"].get("ownerReferences").is_none());
+        assert!(
+            report["metadata"]["ownerReferences"][0]
+                .get("blockOwnerDeletion")
+                .is_none()
+        );
+        assert!(
+            body("a", None, &NodeReportSpec::default(), now)["metadata"]
+                .get("ownerReferences")
+                .is_none()
+        );
     }
 }

@@ -41,10 +41,22 @@ pub enum Change {
 pub async fn run(writer: Writer, mut changes: mpsc::UnboundedReceiver<Change>) {
     let own = Some(format!("spec.nodeName={}", writer.node));
     let pods = Api::<PodObject>::all(writer.client.clone());
-    let mut pods = Box::pin(follow(pods, "Pod", own, objects::pod, writer.metrics.clone()));
+    let mut pods = Box::pin(follow(
+        pods,
+        "Pod",
+        own,
+        objects::pod,
+        writer.metrics.clone(),
+    ));
     let own = Some(format!("spec.node={}", writer.node));
     let addresses = Api::<PodAddress>::all(writer.client.clone());
-    let mut addresses = Box::pin(follow(addresses, "PodAddress", own, objects::address, writer.metrics.clone()));
+    let mut addresses = Box::pin(follow(
+        addresses,
+        "PodAddress",
+        own,
+        objects::address,
+        writer.metrics.clone(),
+    ));
 
     let mut state = State::new(&writer.node);
     let mut held: BTreeMap<String, (Attempts, Instant)> = BTreeMap::new();
@@ -108,8 +120,9 @@ async fn write_all(
                 state.written(write);
             }
             Err(error) => {
-                let (attempts, at) =
-                    held.entry(key).or_insert_with(|| (Attempts::new("PodAddress"), Instant::now()));
+                let (attempts, at) = held
+                    .entry(key)
+                    .or_insert_with(|| (Attempts::new("PodAddress"), Instant::now()));
                 *at = Instant::now() + attempts.failed(&error);
             }
         }
@@ -122,13 +135,23 @@ async fn execute(writer: &Writer, write: &Write) -> Result<(), Error> {
         Write::Create { address, pod } => {
             let object = plan::object(address, pod);
             let api = api(&address.namespace);
-            request(&writer.metrics, "PodAddress", api.create(&PostParams::default(), &object)).await?;
+            request(
+                &writer.metrics,
+                "PodAddress",
+                api.create(&PostParams::default(), &object),
+            )
+            .await?;
         }
         Write::Update { address, before } => {
             let patch = Patch::Merge(plan::patch(address, before));
             let api = api(&address.namespace);
             let parameters = PatchParams::default();
-            request(&writer.metrics, "PodAddress", api.patch(&address.name, &parameters, &patch)).await?;
+            request(
+                &writer.metrics,
+                "PodAddress",
+                api.patch(&address.name, &parameters, &patch),
+            )
+            .await?;
         }
         Write::Delete { namespace, name } => {
             let api = api(namespace);

@@ -32,7 +32,9 @@ pub enum Error {
     #[error("failed to listen on {0}")]
     Listen(PathBuf, #[source] io::Error),
     /// The nf_tables socket.
-    #[error("failed to open a NETLINK_NETFILTER socket; the container needs the capability NET_ADMIN")]
+    #[error(
+        "failed to open a NETLINK_NETFILTER socket; the container needs the capability NET_ADMIN"
+    )]
     Netfilter(#[source] io::Error),
 }
 
@@ -59,14 +61,19 @@ pub fn acquire(settings: &Settings) -> Result<Option<Sockets>, Error> {
         tracing::info!("no other supervisor on this node; opening fresh sockets");
         return fresh(settings, lock).map(Some);
     }
-    let Ok(mut stream) = UnixStream::connect(settings.handover_socket()) else { return Ok(None) };
+    let Ok(mut stream) = UnixStream::connect(settings.handover_socket()) else {
+        return Ok(None);
+    };
     match handover::take_over(&mut stream) {
         Ok(sockets) => {
             tracing::info!("took over the sockets of the supervisor before this one");
             Ok(Some(sockets))
         }
         Err(error) => {
-            tracing::warn!(error = errors::chain(&error), "handover failed; trying again");
+            tracing::warn!(
+                error = errors::chain(&error),
+                "handover failed; trying again"
+            );
             Ok(None)
         }
     }
@@ -75,7 +82,12 @@ pub fn acquire(settings: &Settings) -> Result<Option<Sockets>, Error> {
 fn lock(path: &Path) -> Result<Option<OwnedFd>, Error> {
     let open = || {
         let mut options = OpenOptions::new();
-        options.create(true).truncate(false).write(true).mode(0o600).open(path)
+        options
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .open(path)
     };
     let file: File = open().map_err(|error| Error::Lock(path.to_owned(), error))?;
     match file.try_lock() {
@@ -89,7 +101,12 @@ fn fresh(settings: &Settings, lock: OwnedFd) -> Result<Sockets, Error> {
     let nft = netfilter().map_err(Error::Netfilter)?;
     let cni = listen(&settings.cni_socket())?;
     let handover = listen(&settings.handover_socket())?;
-    Ok(Sockets { lock, handover, cni, nft })
+    Ok(Sockets {
+        lock,
+        handover,
+        cni,
+        nft,
+    })
 }
 
 /// A listening socket for root alone, in place of a file that a dead supervisor left.

@@ -61,12 +61,15 @@ impl Worker {
 
     /// How long until it is due; `None` while it runs.
     pub fn until_start(&self) -> Option<Duration> {
-        self.start.map(|start| start.saturating_duration_since(Instant::now()))
+        self.start
+            .map(|start| start.saturating_duration_since(Instant::now()))
     }
 
     /// A child has ended. Others than the worker were left to process 1 and are no concern.
     pub fn ended(&mut self, pid: Pid, how: &str) {
-        let Some((_, since)) = self.running.take_if(|(running, _)| *running == pid) else { return };
+        let Some((_, since)) = self.running.take_if(|(running, _)| *running == pid) else {
+            return;
+        };
         let lived = since.elapsed();
         let pause = restart_pause(&mut self.backoff, lived);
         tracing::info!(pid = pid.as_raw(), how, ?lived, ?pause, "worker ended");
@@ -92,7 +95,12 @@ impl Worker {
     }
 
     fn spawn(&self, sockets: &Sockets) -> io::Result<Pid> {
-        let Sockets { lock: _, handover: _, cni, nft } = sockets;
+        let Sockets {
+            lock: _,
+            handover: _,
+            cni,
+            nft,
+        } = sockets;
         let mut command = Command::new("/proc/self/exe");
         command
             .arg("work")
@@ -120,7 +128,11 @@ fn restart_pause(backoff: &mut Backoff, lived: Duration) -> Duration {
         return Duration::ZERO;
     }
     let pause = backoff.pause();
-    if backoff.failures() <= 1 { Duration::ZERO } else { pause }
+    if backoff.failures() <= 1 {
+        Duration::ZERO
+    } else {
+        pause
+    }
 }
 
 /// The settings as arguments, so that nothing depends on how they were given to this process.
@@ -159,7 +171,10 @@ fn arguments(settings: &Settings) -> Vec<OsString> {
     add("--cni-conf-dir", cni_conf_dir.as_ref());
     add("--cni-bin-dir", cni_bin_dir.as_ref());
     add("--cni-plugin", cni_plugin.as_ref());
-    add("--sandbox-grace", format!("{}ms", sandbox_grace.as_millis()).as_ref());
+    add(
+        "--sandbox-grace",
+        format!("{}ms", sandbox_grace.as_millis()).as_ref(),
+    );
     add("--health-address", health_address.to_string().as_ref());
     add("--health-port", health_port.to_string().as_ref());
     add("--api-server", settings.api_servers().join(",").as_ref());
@@ -190,10 +205,20 @@ mod tests {
     fn settings_survive_the_way_to_the_worker() {
         let line = "weft-agent run --node-name=a --sandbox-grace=90s --api-server=192.0.2.1:6443,[2001:db8::1]:6443 \
                     --kubeconfig=/k --log-format=json --health-address=127.0.0.1 --api-server-name=kubernetes";
-        let Verb::Run(given) = Cli::parse_from(line.split_whitespace()).command else { panic!("not run") };
-        let head = ["weft-agent", "work", "--nft-descriptor=3", "--cni-descriptor=4", "--supervisor=1"];
+        let Verb::Run(given) = Cli::parse_from(line.split_whitespace()).command else {
+            panic!("not run")
+        };
+        let head = [
+            "weft-agent",
+            "work",
+            "--nft-descriptor=3",
+            "--cni-descriptor=4",
+            "--supervisor=1",
+        ];
         let arguments = head.iter().map(OsString::from).chain(arguments(&given));
-        let Verb::Work(work) = Cli::parse_from(arguments).command else { panic!("not work") };
+        let Verb::Work(work) = Cli::parse_from(arguments).command else {
+            panic!("not work")
+        };
         assert_eq!(format!("{:?}", work.settings), format!("{given:?}"));
     }
 
@@ -202,8 +227,14 @@ mod tests {
         let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
         let short = Duration::from_millis(10);
         assert_eq!(restart_pause(&mut backoff, short), Duration::ZERO);
-        let pauses: Vec<_> = (0..10).map(|_| restart_pause(&mut backoff, short)).collect();
-        assert!(pauses.iter().all(|pause| !pause.is_zero() && *pause <= Duration::from_secs(5)));
+        let pauses: Vec<_> = (0..10)
+            .map(|_| restart_pause(&mut backoff, short))
+            .collect();
+        assert!(
+            pauses
+                .iter()
+                .all(|pause| !pause.is_zero() && *pause <= Duration::from_secs(5))
+        );
         assert!(pauses[9] > pauses[0]);
         assert_eq!(restart_pause(&mut backoff, GOOD_LIFE), Duration::ZERO);
     }

@@ -38,14 +38,22 @@ pub struct Synced {
 impl Synced {
     /// What is missing, in words.
     pub fn missing(self) -> Vec<&'static str> {
-        let Self { nodes, networks, blocks, own_node } = self;
+        let Self {
+            nodes,
+            networks,
+            blocks,
+            own_node,
+        } = self;
         let all = [
             (nodes, "Nodes"),
             (networks, "NodeNetworks"),
             (blocks, "IPBlocks"),
             (own_node, "this Node object"),
         ];
-        all.into_iter().filter(|(there, _)| !there).map(|(_, name)| name).collect()
+        all.into_iter()
+            .filter(|(there, _)| !there)
+            .map(|(_, name)| name)
+            .collect()
     }
 }
 
@@ -67,14 +75,36 @@ pub async fn run(
     identity: watch::Sender<Identity>,
     metrics: Arc<Metrics>,
 ) {
-    let nodes = follow(Api::<NodeObject>::all(client.clone()), "Node", None, objects::node, metrics.clone());
+    let nodes = follow(
+        Api::<NodeObject>::all(client.clone()),
+        "Node",
+        None,
+        objects::node,
+        metrics.clone(),
+    );
     let own = node.clone();
     let trim = move |object| objects::network(object, &own);
-    let networks = follow(Api::<NodeNetwork>::all(client.clone()), "NodeNetwork", None, trim, metrics.clone());
-    let blocks = follow(Api::<IPBlock>::all(client), "IPBlock", None, objects::block, metrics);
-    let (mut nodes, mut networks, mut blocks) = (Box::pin(nodes), Box::pin(networks), Box::pin(blocks));
+    let networks = follow(
+        Api::<NodeNetwork>::all(client.clone()),
+        "NodeNetwork",
+        None,
+        trim,
+        metrics.clone(),
+    );
+    let blocks = follow(
+        Api::<IPBlock>::all(client),
+        "IPBlock",
+        None,
+        objects::block,
+        metrics,
+    );
+    let (mut nodes, mut networks, mut blocks) =
+        (Box::pin(nodes), Box::pin(networks), Box::pin(blocks));
 
-    let mut cluster = Cluster { node, ..Cluster::default() };
+    let mut cluster = Cluster {
+        node,
+        ..Cluster::default()
+    };
     let mut due = None;
     let mut last = Instant::now() - TOGETHER;
     loop {
@@ -85,10 +115,10 @@ pub async fn run(
             () = sleep_until(due.unwrap_or(last)), if due.is_some() => {
                 due = None;
                 last = Instant::now();
-                if let Some(input) = cluster.input() {
-                    if inputs.send(Input::Cluster(Arc::new(input))).is_err() {
-                        return;
-                    }
+                if let Some(input) = cluster.input()
+                    && inputs.send(Input::Cluster(Arc::new(input))).is_err()
+                {
+                    return;
                 }
                 false
             }
@@ -118,7 +148,8 @@ struct Cluster {
 
 impl Cluster {
     fn nodes(&mut self, update: Update<Node>) -> bool {
-        let first = matches!(update, Update::Reset(_)) && !std::mem::replace(&mut self.synced.nodes, true);
+        let first =
+            matches!(update, Update::Reset(_)) && !std::mem::replace(&mut self.synced.nodes, true);
         let changed = update.store(&mut self.nodes);
         if let Some(own) = self.nodes.get(&self.node) {
             self.own = Some(own.clone());
@@ -128,18 +159,26 @@ impl Cluster {
     }
 
     fn networks(&mut self, update: Update<Network>) -> bool {
-        let first = matches!(update, Update::Reset(_)) && !std::mem::replace(&mut self.synced.networks, true);
+        let first = matches!(update, Update::Reset(_))
+            && !std::mem::replace(&mut self.synced.networks, true);
         update.store(&mut self.networks) || first
     }
 
     fn blocks(&mut self, update: Update<BlockObject>) -> bool {
-        let first = matches!(update, Update::Reset(_)) && !std::mem::replace(&mut self.synced.blocks, true);
+        let first =
+            matches!(update, Update::Reset(_)) && !std::mem::replace(&mut self.synced.blocks, true);
         update.store(&mut self.blocks) || first
     }
 
     fn identity(&self) -> Identity {
-        let network = self.networks.get(&self.node).map(|network| network.uid.clone());
-        Identity { node: self.own.as_ref().map(|own| own.uid.clone()), network }
+        let network = self
+            .networks
+            .get(&self.node)
+            .map(|network| network.uid.clone());
+        Identity {
+            node: self.own.as_ref().map(|own| own.uid.clone()),
+            network,
+        }
     }
 
     /// `None` until everything has synced.
@@ -154,12 +193,20 @@ impl Cluster {
                 peers.insert(name.clone(), status.clone());
             }
         }
-        let others = self.nodes.iter().filter(|(name, _)| **name != self.node && !peers.contains_key(*name));
+        let others = self
+            .nodes
+            .iter()
+            .filter(|(name, _)| **name != self.node && !peers.contains_key(*name));
         Some(ClusterInput {
             node_uid: own.uid.clone(),
             internal_ips: own.internal_ips.clone(),
-            network: self.networks.get(&self.node).and_then(|network| network.own.clone()),
-            other_addresses: others.map(|(name, node)| (name.clone(), node.internal_ips.clone())).collect(),
+            network: self
+                .networks
+                .get(&self.node)
+                .and_then(|network| network.own.clone()),
+            other_addresses: others
+                .map(|(name, node)| (name.clone(), node.internal_ips.clone()))
+                .collect(),
             peers,
             blocks: self.blocks.values().cloned().collect(),
         })
@@ -173,15 +220,24 @@ mod tests {
     use super::*;
 
     fn a_node(uid: &str, ip: &str) -> Node {
-        Node { uid: uid.to_owned(), internal_ips: vec![ip.parse().unwrap()] }
+        Node {
+            uid: uid.to_owned(),
+            internal_ips: vec![ip.parse().unwrap()],
+        }
     }
 
     fn cluster() -> Cluster {
-        Cluster { node: "a".to_owned(), ..Cluster::default() }
+        Cluster {
+            node: "a".to_owned(),
+            ..Cluster::default()
+        }
     }
 
     fn names<T>(items: impl IntoIterator<Item = (&'static str, T)>) -> BTreeMap<String, T> {
-        items.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+        items
+            .into_iter()
+            .map(|(name, value)| (name.to_owned(), value))
+            .collect()
     }
 
     #[test]
@@ -203,13 +259,25 @@ mod tests {
     fn a_peer_with_a_status_is_no_longer_known_by_its_node_alone() {
         let mut cluster = cluster();
         cluster.blocks(Update::Reset(BTreeMap::new()));
-        cluster.nodes(Update::Reset(names([("a", a_node("ua", "192.0.2.1")), ("b", a_node("ub", "192.0.2.2"))])));
-        let own = Network { own: Some((NodeNetworkSpec::default(), 3)), ..Network::default() };
-        cluster.networks(Update::Reset(names([("a", own), ("b", Network::default())])));
+        cluster.nodes(Update::Reset(names([
+            ("a", a_node("ua", "192.0.2.1")),
+            ("b", a_node("ub", "192.0.2.2")),
+        ])));
+        let own = Network {
+            own: Some((NodeNetworkSpec::default(), 3)),
+            ..Network::default()
+        };
+        cluster.networks(Update::Reset(names([
+            ("a", own),
+            ("b", Network::default()),
+        ])));
         let input = cluster.input().unwrap();
         assert_eq!(input.network.map(|(_, generation)| generation), Some(3));
         assert_eq!((input.peers.len(), input.other_addresses.len()), (0, 1));
-        let status = Network { status: Some(NodeNetworkStatus::default()), ..Network::default() };
+        let status = Network {
+            status: Some(NodeNetworkStatus::default()),
+            ..Network::default()
+        };
         assert!(cluster.networks(Update::Apply("b".to_owned(), status.clone())));
         assert!(!cluster.networks(Update::Apply("b".to_owned(), status)));
         let input = cluster.input().unwrap();

@@ -61,7 +61,11 @@ where
     T: Send + 'static,
     F: Fn(K) -> (String, T) + Send + 'static,
 {
-    let config = Config { field_selector: fields, ..Config::default() }.streaming_lists();
+    let config = Config {
+        field_selector: fields,
+        ..Config::default()
+    }
+    .streaming_lists();
     let follower = Follower {
         stream: watcher(api.clone(), config.clone()).boxed(),
         api,
@@ -137,12 +141,22 @@ where
     }
 
     async fn failed(&mut self, error: &watcher::Error) {
-        self.metrics.watch_restarts.get_or_create(&Kind { kind: self.kind }).inc();
+        self.metrics
+            .watch_restarts
+            .get_or_create(&Kind { kind: self.kind })
+            .inc();
         if self.backoff.failures() == 0 {
-            tracing::warn!(kind = self.kind, error = errors::chain(error), "watch failed; trying again");
+            tracing::warn!(
+                kind = self.kind,
+                error = errors::chain(error),
+                "watch failed; trying again"
+            );
         }
         if refuses_streaming(error) && self.config != self.config.clone().list() {
-            tracing::warn!(kind = self.kind, "the API server does not stream lists; listing instead");
+            tracing::warn!(
+                kind = self.kind,
+                "the API server does not stream lists; listing instead"
+            );
             self.config = self.config.clone().list();
             self.stream = watcher(self.api.clone(), self.config.clone()).boxed();
         }

@@ -8,7 +8,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::core::{ClusterResourceScope, NamespaceResourceScope};
 use kube::{Resource, ResourceExt};
 use serde::Deserialize;
-use weft_crds::{IPBlock, NodeNetwork, NodeNetworkSpec, NodeNetworkStatus, PodAddress, PodAddressSpec, PodPort};
+use weft_crds::{
+    IPBlock, NodeNetwork, NodeNetworkSpec, NodeNetworkStatus, PodAddress, PodAddressSpec, PodPort,
+};
 
 use crate::engine::BlockObject;
 
@@ -154,20 +156,43 @@ pub struct Address {
 /// Trims a Node; the key is its name.
 pub fn node(object: NodeObject) -> (String, Node) {
     let NodeObject { metadata, status } = object;
-    let internal = status.addresses.iter().filter(|address| address.type_ == "InternalIP");
-    let internal_ips = internal.filter_map(|address| address.address.parse().ok()).collect();
-    (metadata.name.unwrap_or_default(), Node { uid: metadata.uid.unwrap_or_default(), internal_ips })
+    let internal = status
+        .addresses
+        .iter()
+        .filter(|address| address.type_ == "InternalIP");
+    let internal_ips = internal
+        .filter_map(|address| address.address.parse().ok())
+        .collect();
+    (
+        metadata.name.unwrap_or_default(),
+        Node {
+            uid: metadata.uid.unwrap_or_default(),
+            internal_ips,
+        },
+    )
 }
 
 /// Trims a NodeNetwork; the key is its name. `own` is this node's name.
 pub fn network(object: NodeNetwork, own: &str) -> (String, Network) {
-    let NodeNetwork { metadata, spec, status } = object;
+    let NodeNetwork {
+        metadata,
+        spec,
+        status,
+    } = object;
     let name = metadata.name.unwrap_or_default();
     let uid = metadata.uid.unwrap_or_default();
     let network = if name == own {
-        Network { uid, own: Some((spec, metadata.generation.unwrap_or_default())), status: None }
+        Network {
+            uid,
+            own: Some((spec, metadata.generation.unwrap_or_default())),
+            status: None,
+        }
     } else {
-        Network { uid, own: None, status }
+        Network {
+            uid,
+            own: None,
+            status,
+        }
     };
     (name, network)
 }
@@ -176,19 +201,40 @@ pub fn network(object: NodeNetwork, own: &str) -> (String, Network) {
 pub fn block(object: IPBlock) -> (String, BlockObject) {
     let IPBlock { metadata, spec } = object;
     let name = metadata.name.unwrap_or_default();
-    let created = metadata.creation_timestamp.map_or(0, |time| time.0.as_second());
-    (name.clone(), BlockObject { name, uid: metadata.uid.unwrap_or_default(), created, spec })
+    let created = metadata
+        .creation_timestamp
+        .map_or(0, |time| time.0.as_second());
+    (
+        name.clone(),
+        BlockObject {
+            name,
+            uid: metadata.uid.unwrap_or_default(),
+            created,
+            spec,
+        },
+    )
 }
 
 /// Trims a Pod; the key is its UID.
 pub fn pod(object: PodObject) -> (String, Pod) {
     let static_uid = object.annotations().get(CONFIG_HASH).cloned();
     let PodObject { metadata, spec } = object;
-    let sidecars = spec.init_containers.into_iter().filter(|c| c.restart_policy.as_deref() == Some("Always"));
-    let ports = spec.containers.into_iter().chain(sidecars).flat_map(|container| container.ports);
+    let sidecars = spec
+        .init_containers
+        .into_iter()
+        .filter(|c| c.restart_policy.as_deref() == Some("Always"));
+    let ports = spec
+        .containers
+        .into_iter()
+        .chain(sidecars)
+        .flat_map(|container| container.ports);
     let ports = ports.filter_map(|port| {
         let protocol = port.protocol.unwrap_or_else(|| "TCP".to_owned());
-        Some(PodPort { name: port.name?, port: port.container_port, protocol })
+        Some(PodPort {
+            name: port.name?,
+            port: port.container_port,
+            protocol,
+        })
     });
     let uid = metadata.uid.unwrap_or_default();
     let pod = Pod {
@@ -206,7 +252,14 @@ pub fn pod(object: PodObject) -> (String, Pod) {
 pub fn address(object: PodAddress) -> (String, Address) {
     let namespace = object.namespace().unwrap_or_default();
     let name = object.name_any();
-    (format!("{namespace}/{name}"), Address { namespace, name, spec: object.spec })
+    (
+        format!("{namespace}/{name}"),
+        Address {
+            namespace,
+            name,
+            spec: object.spec,
+        },
+    )
 }
 
 #[cfg(test)]
@@ -228,8 +281,16 @@ mod tests {
         });
         let (name, node) = node(serde_json::from_value(object).unwrap());
         assert_eq!(name, "a");
-        let internal_ips = ["192.0.2.1", "2001:db8::1"].map(|ip| ip.parse().unwrap()).to_vec();
-        assert_eq!(node, Node { uid: "u".to_owned(), internal_ips });
+        let internal_ips = ["192.0.2.1", "2001:db8::1"]
+            .map(|ip| ip.parse().unwrap())
+            .to_vec();
+        assert_eq!(
+            node,
+            Node {
+                uid: "u".to_owned(),
+                internal_ips
+            }
+        );
     }
 
     #[test]
@@ -264,8 +325,14 @@ mod tests {
             object
         };
         let (_, own) = network(object("a"), "a");
-        assert_eq!((own.own, own.status), (Some((NodeNetworkSpec::default(), 7)), None));
+        assert_eq!(
+            (own.own, own.status),
+            (Some((NodeNetworkSpec::default(), 7)), None)
+        );
         let (_, other) = network(object("b"), "a");
-        assert_eq!((other.own, other.status), (None, Some(NodeNetworkStatus::default())));
+        assert_eq!(
+            (other.own, other.status),
+            (None, Some(NodeNetworkStatus::default()))
+        );
     }
 }

@@ -54,7 +54,9 @@ impl Write {
     /// Namespace and name of what is written.
     pub fn key(&self) -> String {
         let (namespace, name) = match self {
-            Self::Create { address, .. } | Self::Update { address, .. } => (&address.namespace, &address.name),
+            Self::Create { address, .. } | Self::Update { address, .. } => {
+                (&address.namespace, &address.name)
+            }
             Self::Delete { namespace, name } => (namespace, name),
         };
         format!("{namespace}/{name}")
@@ -64,7 +66,10 @@ impl Write {
 impl State {
     /// Nothing is known yet.
     pub fn new(node: &str) -> Self {
-        Self { node: node.to_owned(), ..Self::default() }
+        Self {
+            node: node.to_owned(),
+            ..Self::default()
+        }
     }
 
     /// Takes what the engine says.
@@ -72,7 +77,8 @@ impl State {
         match change {
             Change::Attached(attached) => {
                 self.order += 1;
-                self.attached.insert(attached.key.clone(), (self.order, attached));
+                self.attached
+                    .insert(attached.key.clone(), (self.order, attached));
             }
             Change::Released(key) => {
                 self.attached.remove(&key);
@@ -98,7 +104,9 @@ impl State {
     /// The difference. Nothing before both stores have synced, and no deletion before the engine has
     /// told every attachment.
     pub fn plan(&self) -> Vec<Write> {
-        let (Some(pods), Some(existing)) = (&self.pods, &self.existing) else { return Vec::new() };
+        let (Some(pods), Some(existing)) = (&self.pods, &self.existing) else {
+            return Vec::new();
+        };
         let mut wanted: BTreeMap<String, (&Attached, &Pod)> = BTreeMap::new();
         let mut kept = BTreeSet::new();
         let mut newest_last: Vec<_> = self.attached.values().collect();
@@ -119,15 +127,23 @@ impl State {
         for (key, (attached, pod)) in &wanted {
             let address = self.address(attached, pod);
             match existing.get(key) {
-                None => writes.push(Write::Create { address, pod: (pod.name.clone(), pod.uid.clone()) }),
+                None => writes.push(Write::Create {
+                    address,
+                    pod: (pod.name.clone(), pod.uid.clone()),
+                }),
                 Some(before) if *before != address => {
-                    writes.push(Write::Update { address, before: before.clone() });
+                    writes.push(Write::Update {
+                        address,
+                        before: before.clone(),
+                    });
                 }
                 Some(_) => {}
             }
         }
         if self.complete {
-            let gone = existing.iter().filter(|(key, _)| !wanted.contains_key(*key) && !kept.contains(*key));
+            let gone = existing
+                .iter()
+                .filter(|(key, _)| !wanted.contains_key(*key) && !kept.contains(*key));
             writes.extend(gone.map(|(_, address)| Write::Delete {
                 namespace: address.namespace.clone(),
                 name: address.name.clone(),
@@ -145,7 +161,11 @@ impl State {
             labels: pod.labels.clone(),
             ports: pod.ports.clone(),
         };
-        Address { namespace: pod.namespace.clone(), name: pod.uid.clone(), spec }
+        Address {
+            namespace: pod.namespace.clone(),
+            name: pod.uid.clone(),
+            spec,
+        }
     }
 }
 
@@ -179,10 +199,27 @@ pub fn object(address: &Address, (pod, uid): &(String, String)) -> PodAddress {
 /// The JSON merge patch (RFC 7386) from what is there to what is wanted: a label that is no longer
 /// there must be named with null.
 pub fn patch(address: &Address, before: &Address) -> Value {
-    let PodAddressSpec { node, pod, addresses, pools, labels, ports } = &address.spec;
+    let PodAddressSpec {
+        node,
+        pod,
+        addresses,
+        pools,
+        labels,
+        ports,
+    } = &address.spec;
     let mut merged: BTreeMap<&str, Value> = BTreeMap::new();
-    merged.extend(before.spec.labels.keys().map(|key| (key.as_str(), Value::Null)));
-    merged.extend(labels.iter().map(|(key, value)| (key.as_str(), json!(value))));
+    merged.extend(
+        before
+            .spec
+            .labels
+            .keys()
+            .map(|key| (key.as_str(), Value::Null)),
+    );
+    merged.extend(
+        labels
+            .iter()
+            .map(|(key, value)| (key.as_str(), json!(value))),
+    );
     json!({"spec": {
         "node": node, "pod": pod, "addresses": addresses, "pools": pools, "labels": merged, "ports": ports,
     }})
@@ -194,7 +231,10 @@ mod tests {
 
     fn attached(container: &str, uid: &str, address: &str) -> Attached {
         Attached {
-            key: AttachmentKey { container_id: container.to_owned(), ifname: "eth0".to_owned() },
+            key: AttachmentKey {
+                container_id: container.to_owned(),
+                ifname: "eth0".to_owned(),
+            },
             pod_uid: uid.to_owned(),
             namespace: "n".to_owned(),
             name: "p".to_owned(),
@@ -215,7 +255,11 @@ mod tests {
 
     fn synced(pods: &[Pod]) -> State {
         State {
-            pods: Some(pods.iter().map(|pod| (pod.uid.clone(), pod.clone())).collect()),
+            pods: Some(
+                pods.iter()
+                    .map(|pod| (pod.uid.clone(), pod.clone()))
+                    .collect(),
+            ),
             existing: Some(BTreeMap::new()),
             ..State::new("a")
         }
@@ -225,8 +269,16 @@ mod tests {
     fn settle(state: &mut State) -> Vec<String> {
         let writes = state.plan();
         let told = writes.iter().map(|write| match write {
-            Write::Create { address, .. } => format!("create {} {}", address.name, address.spec.addresses.join(",")),
-            Write::Update { address, .. } => format!("update {} {}", address.name, address.spec.addresses.join(",")),
+            Write::Create { address, .. } => format!(
+                "create {} {}",
+                address.name,
+                address.spec.addresses.join(",")
+            ),
+            Write::Update { address, .. } => format!(
+                "update {} {}",
+                address.name,
+                address.spec.addresses.join(",")
+            ),
             Write::Delete { name, .. } => format!("delete {name}"),
         });
         let told = told.collect();
@@ -268,7 +320,9 @@ mod tests {
         let stale = Address {
             namespace: "n".to_owned(),
             name: "stale".to_owned(),
-            spec: state.address(&attached("c0", "stale", "10.64.0.9"), &pod("stale", "x")).spec,
+            spec: state
+                .address(&attached("c0", "stale", "10.64.0.9"), &pod("stale", "x"))
+                .spec,
         };
         state.existing = Some([("n/stale".to_owned(), stale)].into());
         assert_eq!(state.plan(), []);
@@ -290,7 +344,10 @@ mod tests {
 
     #[test]
     fn a_static_pod_and_a_runtime_without_uids_find_their_pod() {
-        let mirror = Pod { static_uid: Some("hash".to_owned()), ..pod("u", "x") };
+        let mirror = Pod {
+            static_uid: Some("hash".to_owned()),
+            ..pod("u", "x")
+        };
         let mut state = synced(&[mirror]);
         state.change(Change::Attached(attached("c1", "hash", "10.64.0.5")));
         assert_eq!(settle(&mut state), ["create u 10.64.0.5"]);
@@ -299,7 +356,11 @@ mod tests {
         assert_eq!(settle(&mut state), ["create u 10.64.0.5"]);
         let mut state = synced(&[pod("u", "x")]);
         state.change(Change::Attached(attached("c1", "another", "10.64.0.5")));
-        assert_eq!(state.plan(), [], "a pod of the same name that came later is not this one");
+        assert_eq!(
+            state.plan(),
+            [],
+            "a pod of the same name that came later is not this one"
+        );
     }
 
     #[test]
@@ -307,12 +368,21 @@ mod tests {
         let state = synced(&[]);
         let wanted = state.address(&attached("c1", "u", "10.64.0.5"), &pod("u", "x"));
         let object = object(&wanted, &("p".to_owned(), "u".to_owned()));
-        assert_eq!((object.spec.node.as_str(), object.metadata.name.as_deref()), ("a", Some("u")));
+        assert_eq!(
+            (object.spec.node.as_str(), object.metadata.name.as_deref()),
+            ("a", Some("u"))
+        );
         let owner = &object.metadata.owner_references.unwrap()[0];
-        assert_eq!((owner.uid.as_str(), owner.block_owner_deletion), ("u", None));
+        assert_eq!(
+            (owner.uid.as_str(), owner.block_owner_deletion),
+            ("u", None)
+        );
         let mut before = wanted.clone();
         before.spec.labels.insert("old".to_owned(), "1".to_owned());
-        assert_eq!(patch(&wanted, &before)["spec"]["labels"], json!({"app": "x", "old": null}));
+        assert_eq!(
+            patch(&wanted, &before)["spec"]["labels"],
+            json!({"app": "x", "old": null})
+        );
         assert_eq!(patch(&wanted, &before)["spec"]["ports"], json!([]));
     }
 }
