@@ -234,7 +234,9 @@ fn dispatch(cli: &Cli) -> Result<ExitCode> {
         }
         Subject::Assets { list, kubernetes } => assets(&env, *list, kubernetes.as_deref())?,
         Subject::Images { output } => images(&env, output.as_deref())?,
-        Subject::Run(args) => return crate::scenario::run(args, &env, &places.name),
+        Subject::Run(args) => {
+            return Ok(ExitCode::from(crate::scenario::run(&env, &places.name, args)?));
+        }
         Subject::Bench(args) => return crate::bench::run(args, &env, &places.name),
         Subject::Doctor => return doctor::print(&env),
         Subject::Completion { shell } => {
@@ -258,7 +260,8 @@ fn environment(places: &Places) -> Result<Environment> {
         },
         programs: places.programs.as_deref().map(absolute).transpose()?,
         charts: source.join("helm"),
-        resources: source.join("lab/cluster"),
+        resources: None,
+        cluster_folder: source.join("lab/cluster"),
     })
 }
 
@@ -272,7 +275,7 @@ fn up(mut env: Environment, places: &Places, args: &UpArgs) -> Result<()> {
         env.charts = std::path::absolute(folder)?;
     }
     if let Some(folder) = &args.resources {
-        env.resources = std::path::absolute(folder)?;
+        env.resources = Some(std::path::absolute(folder)?);
     }
     let progress = Progress::new();
     let cluster = up::up(&env, &places.name, &options(args)?, &progress)?;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use kube::Client;
 
+use crate::address::Families;
 use crate::cluster::Cluster;
 use crate::control_plane;
 use crate::image;
@@ -38,7 +39,13 @@ pub fn weftnet(
     ];
     helm(env, cluster, RELEASE, &values)?;
     let limit = Duration::from_secs(30);
-    runtime.block_on(crate::api::apply_folder(client, &env.resources, limit))?;
+    let resources = match (&env.resources, cluster.state().options.families) {
+        (Some(folder), _) => folder.clone(),
+        (None, Families::Dual) => env.cluster_folder.clone(),
+        (None, Families::Ipv4) => env.cluster_folder.join("ipv4"),
+        (None, Families::Ipv6) => env.cluster_folder.join("ipv6"),
+    };
+    runtime.block_on(crate::api::apply_folder(client, &resources, limit))?;
     step.done();
     Ok(())
 }

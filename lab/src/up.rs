@@ -32,8 +32,10 @@ pub struct Environment {
     pub programs: Option<PathBuf>,
     /// The folder with the charts.
     pub charts: PathBuf,
-    /// The folder that is applied once Weftnet is installed.
-    pub resources: PathBuf,
+    /// A folder that is applied once Weftnet is installed; `None`: the one for the lab's families.
+    pub resources: Option<PathBuf>,
+    /// `lab/cluster` of the checkout.
+    pub cluster_folder: PathBuf,
 }
 
 /// Makes the lab `name` and waits until its nodes are Ready, as far as anything makes them so.

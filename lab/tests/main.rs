@@ -1,0 +1,3 @@
+//! Labs as a whole. What makes a cluster is ignored unless asked for: it takes a minute.
+
+mod host;
