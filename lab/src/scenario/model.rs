@@ -406,6 +406,9 @@ pub struct Exec {
     /// How long it may take until all this is so; default: it is tried once.
     #[serde(default)]
     pub within: Option<String>,
+    /// Only where the cluster has this family.
+    #[serde(default)]
+    pub family: Option<Family>,
     /// Keep the trimmed output under this name, for `${kept.NAME}`.
     #[serde(default)]
     pub keep: Option<String>,
@@ -430,6 +433,12 @@ pub struct Spoof {
     pub to: String,
     /// Where frames are counted: pods, `node/1`, `outside`.
     pub watch: Vec<String>,
+    /// The interface there; default `eth0`.
+    #[serde(default)]
+    pub interface: Option<String>,
+    /// Only where the cluster has this family.
+    #[serde(default)]
+    pub family: Option<Family>,
     /// Whether they arrive there.
     pub arrives: Arrives,
     /// How many are sent.
