@@ -74,10 +74,21 @@ pub struct Source {
 }
 
 impl Source {
-    /// Finds or makes all programs.
-    pub fn programs(&self, kubernetes: &str, progress: &Progress) -> Result<Programs> {
+    /// Finds or makes all programs, or those of the assets that are named.
+    pub fn programs(
+        &self,
+        kubernetes: &str,
+        names: &[String],
+        progress: &Progress,
+    ) -> Result<Programs> {
+        let mut assets = versions::pinned()?;
+        if let Some(unknown) = names.iter().find(|n| !assets.iter().any(|a| a.name == **n)) {
+            let known: Vec<&str> = assets.iter().map(|a| a.name.as_str()).collect();
+            bail!("there is no asset {unknown}; there are {}", known.join(", "));
+        }
+        assets.retain(|asset| names.is_empty() || names.contains(&asset.name));
         let mut programs = BTreeMap::new();
-        for asset in versions::pinned()? {
+        for asset in assets {
             let (asset, modules) = self.module_of(asset, kubernetes)?;
             let dir = self.asset(&asset, &modules, progress)?;
             for (program, path) in dir {

@@ -108,6 +108,8 @@ enum Subject {
         /// The Kubernetes version.
         #[arg(long)]
         kubernetes: Option<String>,
+        /// Only these, such as `etcd`; default: all.
+        names: Vec<String>,
     },
     /// Make the images as OCI archives.
     Images {
@@ -232,7 +234,11 @@ fn dispatch(cli: &Cli) -> Result<ExitCode> {
         Subject::Logs { which, tail } => {
             show::logs(&open(places)?.paths().logs(), which.as_deref(), *tail)?;
         }
-        Subject::Assets { list, kubernetes } => assets(&env, *list, kubernetes.as_deref())?,
+        Subject::Assets {
+            list,
+            kubernetes,
+            names,
+        } => assets(&env, *list, kubernetes.as_deref(), names)?,
         Subject::Images { output } => images(&env, output.as_deref())?,
         Subject::Run(args) => {
             return Ok(ExitCode::from(crate::scenario::run(&env, &places.name, args)?));
@@ -337,7 +343,12 @@ fn code_of(status: std::process::ExitStatus) -> ExitCode {
     code.map_or(ExitCode::FAILURE, ExitCode::from)
 }
 
-fn assets(env: &Environment, list: bool, kubernetes: Option<&str>) -> Result<()> {
+fn assets(
+    env: &Environment,
+    list: bool,
+    kubernetes: Option<&str>,
+    names: &[String],
+) -> Result<()> {
     let pinned = versions::version_of("kubernetes")?;
     let kubernetes = kubernetes.unwrap_or(&pinned);
     if list {
@@ -348,7 +359,7 @@ fn assets(env: &Environment, list: bool, kubernetes: Option<&str>) -> Result<()>
         return Ok(());
     }
     let progress = Progress::new();
-    let programs = env.source.programs(kubernetes, &progress)?;
+    let programs = env.source.programs(kubernetes, names, &progress)?;
     for (name, path) in programs.iter() {
         println!("{name:24} {}", path.display());
     }
@@ -358,7 +369,7 @@ fn assets(env: &Environment, list: bool, kubernetes: Option<&str>) -> Result<()>
 fn images(env: &Environment, output: Option<&Path>) -> Result<()> {
     let progress = Progress::new();
     let kubernetes = versions::version_of("kubernetes")?;
-    let programs = env.source.programs(&kubernetes, &progress)?;
+    let programs = env.source.programs(&kubernetes, &["coredns".to_owned()], &progress)?;
     let dir = image::programs_dir(env.programs.as_deref())?;
     let archives = image::make(&image::specs(&programs, &dir), &env.source.cache, &progress)?;
     for archive in archives {

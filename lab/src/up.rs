@@ -47,7 +47,7 @@ pub fn up(env: &Environment, name: &LabName, options: &Options, progress: &Progr
     let _lock = Lock::take(&paths, name)?;
     refuse_running(&paths, name)?;
     down::remove(&paths, name)?;
-    let programs = env.source.programs(&options.kubernetes, progress)?;
+    let programs = env.source.programs(&options.kubernetes, &[], progress)?;
     let state = LabState {
         name: name.clone(),
         options: options.clone(),
