@@ -12,7 +12,7 @@ mod object;
 mod reader;
 mod set;
 
-pub use object::{RawChain, RawElements, RawRule, RawSet};
+pub use object::{RawChain, RawElements, RawRule, RawSet, UnknownBase};
 pub use reader::Reader;
 
 /// Why bytes cannot be read.

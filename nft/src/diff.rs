@@ -51,7 +51,7 @@ fn delete(table: &Table) -> Batch {
     }
 }
 
-fn create(table: &Table) -> Batch {
+pub(crate) fn create(table: &Table) -> Batch {
     let Table {
         name,
         flags,

@@ -1,8 +1,7 @@
 //! Where a packet's fields are, in the terms of the kernel's expressions, both ways.
 
-use crate::Field;
 use crate::uapi::{NFT_PAYLOAD_NETWORK_HEADER, NFT_PAYLOAD_TRANSPORT_HEADER};
-use crate::{Reject, Statement, Value, l4proto};
+use crate::{Field, Match, Operator, Reject, Right, Statement, Value, l4proto};
 
 /// The expression that loads a field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,34 +112,78 @@ impl Field {
     }
 }
 
-/// What a rule has made sure of so far on behalf of its fields.
+/// What a rule has made sure of so far.
 ///
-/// Comparisons that the rule's author wrote do not count: the encoder adds its own, and the decoder
-/// takes exactly those away again.
+/// The encoder adds the comparisons that fields presume, directly in front of the statement that
+/// has them, and the decoder takes exactly those away again. A comparison that the rule's author
+/// wrote counts as well, but not for the statement directly behind it: there it would look like
+/// one of the encoder's.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Presumed {
     network: Option<Value>,
     pub(crate) transport: Option<u8>,
+    /// Comparisons directly in front of the statement that comes next.
+    in_front: Vec<(Option<Value>, Option<u8>)>,
 }
 
 impl Presumed {
     /// The comparisons that a statement needs in front of it, in order. They count from now on.
     pub(crate) fn needs(&mut self, statement: &Statement) -> Vec<Statement> {
+        if let Some(presumption) = statement.as_presumption() {
+            self.in_front.push(presumption);
+            return Vec::new();
+        }
+        let mut known = self.clone();
         let mut needs = Vec::new();
         for (network, transport) in presumptions(statement) {
-            if network.is_some() && network != self.network {
-                self.network.clone_from(&network);
-                needs.extend(network.map(|protocol| Statement::is(Field::Nfproto, protocol)));
+            if network.is_some() && network != known.network {
+                needs.extend(
+                    network
+                        .clone()
+                        .map(|protocol| Statement::is(Field::Nfproto, protocol)),
+                );
             }
-            if let Some(protocol) = transport
-                && self.transport != transport
-            {
-                self.transport = transport;
-                let protocol = Value::InetProto(protocol);
-                needs.push(Statement::is(Field::L4proto, protocol));
+            if transport.is_some() && transport != known.transport {
+                let protocol = transport.map(Value::InetProto);
+                needs.extend(protocol.map(|protocol| Statement::is(Field::L4proto, protocol)));
             }
+            known.learn((network, transport));
+        }
+        for presumption in std::mem::take(&mut self.in_front) {
+            self.learn(presumption);
+        }
+        for presumption in needs.iter().filter_map(Statement::as_presumption) {
+            self.learn(presumption);
         }
         needs
+    }
+
+    fn learn(&mut self, (network, transport): (Option<Value>, Option<u8>)) {
+        if network.is_some() {
+            self.network = network;
+        }
+        if transport.is_some() {
+            self.transport = transport;
+        }
+    }
+}
+
+impl Statement {
+    /// What a comparison makes sure of, if it is one that the encoder puts in front of statements.
+    pub(crate) fn as_presumption(&self) -> Option<(Option<Value>, Option<u8>)> {
+        let Self::Match(Match {
+            field: Field::Nfproto | Field::L4proto,
+            operator: Operator::Eq,
+            right: Right::Value(value),
+        }) = self
+        else {
+            return None;
+        };
+        match value {
+            Value::InetProto(protocol) => Some((None, Some(*protocol))),
+            Value::NfProtoIpv4 | Value::NfProtoIpv6 => Some((Some(value.clone()), None)),
+            _ => None,
+        }
     }
 }
 

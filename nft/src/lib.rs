@@ -10,6 +10,7 @@ mod bytes;
 pub mod decode;
 mod diff;
 pub mod encode;
+mod fault;
 mod field;
 mod model;
 mod set;
@@ -21,6 +22,7 @@ mod wire;
 
 pub use batch::{ApplyError, Batch, Change};
 pub use diff::{diff, replace};
+pub use fault::Fault;
 pub use model::{Base, Chain, ChainKind, Hook, Policy, Rule, Table, TableFlags};
 pub use set::{Data, DataType, Element, Key, Part, Set, SetFlags};
 pub use statement::{

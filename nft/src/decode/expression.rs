@@ -315,42 +315,20 @@ impl Rule<'_> {
         Some(())
     }
 
-    /// Names ports after the transport protocol that is known: by a comparison that the encoder put
-    /// directly in front of the statement, or before an earlier one.
+    /// Names ports after the transport protocol that is known: by a comparison directly in front of
+    /// the statement, or before an earlier one.
     fn with_transport(&self, mut statement: Statement) -> Statement {
         let in_front = self
             .statements
             .iter()
             .rev()
-            .take_while(|s| is_presumption(s));
-        let in_front = in_front.take(2).find_map(transport);
+            .map_while(Statement::as_presumption);
+        let in_front = in_front.take(2).find_map(|(_, transport)| transport);
         let protocol = in_front.or(self.presumed.transport);
         for field in statement.fields_mut() {
             *field = field.of_transport(protocol);
         }
         statement
-    }
-}
-
-/// Whether the encoder puts such comparisons in front of statements.
-fn is_presumption(statement: &Statement) -> bool {
-    match statement {
-        Statement::Match(comparison) => {
-            matches!(comparison.field, Field::Nfproto | Field::L4proto)
-                && comparison.operator == Operator::Eq
-                && matches!(comparison.right, Right::Value(_))
-        }
-        _ => false,
-    }
-}
-
-fn transport(statement: &Statement) -> Option<u8> {
-    match statement {
-        Statement::Match(comparison) => match comparison.right {
-            Right::Value(Value::InetProto(protocol)) => Some(protocol),
-            _ => None,
-        },
-        _ => None,
     }
 }
 

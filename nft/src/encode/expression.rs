@@ -116,13 +116,13 @@ impl Messages<'_> {
                 if values.is_empty() {
                     return Err(empty());
                 }
-                let id = self.add_anonymous_set(field.kind(), values);
+                let (id, name) = self.add_anonymous_set(field.kind(), values);
                 let flags = if number == OP_NEQ {
                     NFT_LOOKUP_F_INV
                 } else {
                     0
                 };
-                lookup(w, set::ANONYMOUS_NAME, Some(id), None, flags);
+                lookup(w, &name, Some(id), None, flags);
             }
         }
         Ok(())

@@ -26,26 +26,23 @@ impl Messages<'_> {
         Ok(())
     }
 
-    /// Makes an anonymous set of values for the rule that follows; returns its identifier.
+    /// Makes an anonymous set of values for the rule that follows; returns its identifier and the
+    /// name that the kernel completes.
     pub(super) fn add_anonymous_set<'v>(
         &mut self,
         kind: Type,
         values: impl IntoIterator<Item = &'v Value>,
-    ) -> u32 {
+    ) -> (u32, String) {
         let set = Set::new([kind]);
-        self.new_set(ANONYMOUS_NAME, &set, NFT_SET_ANONYMOUS | NFT_SET_CONSTANT);
+        let name = format!("__set{}.%d", self.set_id + 1);
+        self.new_set(&name, &set, NFT_SET_ANONYMOUS | NFT_SET_CONSTANT);
         let elements = values.into_iter().map(|value| {
             let mut writer = Writer::default();
             write_key(&mut writer, NFTA_SET_ELEM_KEY, &bytes::of(value));
             writer.bytes
         });
-        self.elements(
-            NEWSETELEM,
-            ANONYMOUS_NAME,
-            Some(self.set_id),
-            elements.collect(),
-        );
-        self.set_id
+        self.elements(NEWSETELEM, &name, Some(self.set_id), elements.collect());
+        (self.set_id, name)
     }
 
     pub(super) fn add_elements(
@@ -113,9 +110,6 @@ impl Messages<'_> {
         });
     }
 }
-
-/// The name that makes the kernel choose one.
-pub(super) const ANONYMOUS_NAME: &str = "__set%d";
 
 /// How many of the elements fit into one message; at least one.
 fn fitting(elements: &[Vec<u8>]) -> usize {

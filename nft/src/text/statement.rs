@@ -4,6 +4,7 @@ use std::fmt::{self, Display, Formatter};
 use std::net::IpAddr;
 
 use super::concatenation;
+use super::value::write_range;
 use crate::{
     Field, Match, NatFamily, NatTarget, Operator, Reject, Right, Statement, Type, Verdict,
 };
@@ -54,7 +55,7 @@ impl Display for Right {
         match self {
             Self::Value(value) => value.fmt(f),
             Self::Network(net) => net.fmt(f),
-            Self::Range(first, last) => write!(f, "{first}-{last}"),
+            Self::Range(first, last) => write_range(f, first, last),
             Self::AnyOf(values) => {
                 let values: Vec<String> = values.iter().map(ToString::to_string).collect();
                 write!(f, "{{ {} }}", values.join(", "))

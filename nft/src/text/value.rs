@@ -34,9 +34,18 @@ impl Display for Part {
             Self::One(value) => value.fmt(f),
             Self::Range(first, last) => match prefix_len(first, last) {
                 Some(length) => write!(f, "{first}/{length}"),
-                None => write!(f, "{first}-{last}"),
+                None => write_range(f, first, last),
             },
         }
+    }
+}
+
+/// A range, in numbers alone: words have hyphens of their own.
+pub(super) fn write_range(f: &mut Formatter<'_>, first: &Value, last: &Value) -> fmt::Result {
+    match (first, last) {
+        (Value::InetProto(first), Value::InetProto(last))
+        | (Value::Icmpv6Type(first), Value::Icmpv6Type(last)) => write!(f, "{first}-{last}"),
+        _ => write!(f, "{first}-{last}"),
     }
 }
 
