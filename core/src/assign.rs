@@ -104,7 +104,9 @@ impl AddressBook {
                 self.owners.contains_key(&address) || self.resting.contains_key(&address)
             };
             let mut block = Block::new(new);
-            block.fill(&mut self.sequence, |address| usable.contains(address) && !taken(address));
+            block.fill(&mut self.sequence, |address| {
+                usable.contains(address) && !taken(address)
+            });
             block.leased = within(&self.owners, &new.cidr).count();
             block.resting = within(&self.resting, &new.cidr).count();
             self.blocks.insert(name.clone(), block);
@@ -264,7 +266,9 @@ impl AddressBook {
 
     /// Every attachment and its addresses.
     pub fn leases(&self) -> impl Iterator<Item = (&AttachmentKey, &[Lease])> {
-        self.leases.iter().map(|(key, leases)| (key, leases.as_slice()))
+        self.leases
+            .iter()
+            .map(|(key, leases)| (key, leases.as_slice()))
     }
 
     /// The addresses of an attachment.
@@ -294,16 +298,29 @@ impl AddressBook {
             }
         }
         for block in self.blocks.values() {
-            let entry = usage.entry((&block.pool, Family::of_net(&block.cidr))).or_default();
-            if !block.draining && self.pools.get(&block.pool).is_some_and(|pool| pool.assignable) {
+            let entry = usage
+                .entry((&block.pool, Family::of_net(&block.cidr)))
+                .or_default();
+            if !block.draining
+                && self
+                    .pools
+                    .get(&block.pool)
+                    .is_some_and(|pool| pool.assignable)
+            {
                 entry.free += block.free() as u64;
             }
         }
         for lease in self.leases.values().flatten() {
-            usage.entry((&lease.pool, Family::of(lease.address))).or_default().allocated += 1;
+            usage
+                .entry((&lease.pool, Family::of(lease.address)))
+                .or_default()
+                .allocated += 1;
         }
         for rest in self.resting.values() {
-            usage.entry((&rest.pool, Family::of(rest.address))).or_default().cooling += 1;
+            usage
+                .entry((&rest.pool, Family::of(rest.address)))
+                .or_default()
+                .cooling += 1;
         }
         for waiting in self.waiting.values().filter(|waiting| waiting.counts(now)) {
             for (pool, family) in &waiting.wants {
@@ -369,9 +386,8 @@ impl AddressBook {
     }
 
     fn refusal(&self, pools: Vec<String>, family: Family) -> AssignError {
-        let of_family = |block: &&Block| {
-            pools.contains(&block.pool) && Family::of_net(&block.cidr) == family
-        };
+        let of_family =
+            |block: &&Block| pools.contains(&block.pool) && Family::of_net(&block.cidr) == family;
         let mut blocks = self.blocks.values().filter(of_family).peekable();
         if blocks.peek().is_none() {
             return AssignError::NoBlock { family, pools };
@@ -452,7 +468,8 @@ impl<'a> Usable<'a> {
 
 /// Entries of a map that are within a network.
 fn within<'a, V>(map: &'a BTreeMap<IpAddr, V>, net: &IpNet) -> impl Iterator<Item = &'a V> {
-    map.range(net.network()..=net.broadcast()).map(|(_, value)| value)
+    map.range(net.network()..=net.broadcast())
+        .map(|(_, value)| value)
 }
 
 #[cfg(test)]

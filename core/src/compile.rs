@@ -145,7 +145,7 @@ fn empty_plan() -> NodePlan {
 }
 
 fn base(view: &NodeView, plan: &mut UnitPlan) {
-    spoof::base(view, plan);
+    spoof::base(plan);
     masquerade::base(view, plan);
     host_ports::base(plan);
     sysctls::base(view, plan);

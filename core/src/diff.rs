@@ -51,7 +51,11 @@ pub fn diff(have: &NetState, want: &NetState) -> Changes {
     let mut have = have.clone();
     // A device whose VNI, port or source address changes has to be made again.
     for (link, vxlan) in &want.vxlans {
-        if have.vxlans.get(link).is_some_and(|old| !same_device(old, vxlan)) {
+        if have
+            .vxlans
+            .get(link)
+            .is_some_and(|old| !same_device(old, vxlan))
+        {
             changes.push(&mut have, Change::DeleteVxlan(link.clone()));
         }
     }
@@ -90,7 +94,9 @@ impl Changes {
         } = want;
         for (link, vxlan) in vxlans {
             match have.vxlans.get(link) {
-                None => self.0.push(Change::CreateVxlan(link.clone(), vxlan.clone())),
+                None => self
+                    .0
+                    .push(Change::CreateVxlan(link.clone(), vxlan.clone())),
                 Some(old) if old != vxlan => {
                     self.0.push(Change::SetVxlan(link.clone(), vxlan.clone()));
                 }
@@ -115,17 +121,20 @@ impl Changes {
         }
         for ((link, ip), mac) in neighbours {
             if have.neighbours.get(&(link.clone(), *ip)) != Some(mac) {
-                self.0.push(Change::ReplaceNeighbour(link.clone(), *ip, *mac));
+                self.0
+                    .push(Change::ReplaceNeighbour(link.clone(), *ip, *mac));
             }
         }
         for ((link, mac), ip) in forwarding {
             if have.forwarding.get(&(link.clone(), *mac)) != Some(ip) {
-                self.0.push(Change::ReplaceForwarding(link.clone(), *mac, *ip));
+                self.0
+                    .push(Change::ReplaceForwarding(link.clone(), *mac, *ip));
             }
         }
         for (destination, route) in routes {
             if have.routes.get(destination) != Some(route) {
-                self.0.push(Change::ReplaceRoute(*destination, route.clone()));
+                self.0
+                    .push(Change::ReplaceRoute(*destination, route.clone()));
             }
         }
     }

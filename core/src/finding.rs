@@ -57,7 +57,9 @@ pub enum Rejection {
         object: Object,
     },
     /// Two pools share addresses.
-    #[error("IPPool {pool}: its network {cidr} overlaps {other_cidr} of IPPool {other} and is not used: change one of the two")]
+    #[error(
+        "IPPool {pool}: its network {cidr} overlaps {other_cidr} of IPPool {other} and is not used: change one of the two"
+    )]
     PoolOverlap {
         /// The pool whose network is not used.
         pool: String,
@@ -69,7 +71,9 @@ pub enum Rejection {
         other_cidr: IpNet,
     },
     /// A pool's addresses travel by an overlay that this node takes no part in.
-    #[error("IPPool {pool}: its overlay {overlay:?} is not in force on this node, so no pod here gets an address from it: let the nodeSelector of Overlay {overlay} select the node, or exclude the node by the pool's nodeSelector")]
+    #[error(
+        "IPPool {pool}: its overlay {overlay:?} is not in force on this node, so no pod here gets an address from it: let the nodeSelector of Overlay {overlay} select the node, or exclude the node by the pool's nodeSelector"
+    )]
     OverlayMissing {
         /// The pool.
         pool: String,
@@ -77,7 +81,9 @@ pub enum Rejection {
         overlay: String,
     },
     /// An older block has the same addresses.
-    #[error("IPBlock {block} ({cidr}, node {node}) overlaps the older IPBlock {other} ({other_cidr}, node {other_node}) and is not used: delete IPBlock {block} once no pod has an address of it")]
+    #[error(
+        "IPBlock {block} ({cidr}, node {node}) overlaps the older IPBlock {other} ({other_cidr}, node {other_node}) and is not used: delete IPBlock {block} once no pod has an address of it"
+    )]
     BlockOverlap {
         /// The younger block.
         block: String,
@@ -93,7 +99,9 @@ pub enum Rejection {
         other_node: String,
     },
     /// A peer says that an address of this node is its own.
-    #[error("NodeNetwork {peer}: its address {address} in overlay {overlay} belongs to this node too: give each node its own address")]
+    #[error(
+        "NodeNetwork {peer}: its address {address} in overlay {overlay} belongs to this node too: give each node its own address"
+    )]
     AddressTaken {
         /// The peer.
         peer: String,
@@ -158,7 +166,9 @@ pub enum Severity {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
 pub enum Finding {
     /// This node has no address of the family that an overlay needs.
-    #[error("Overlay {overlay}: this node has no {family} address for it, so pods here do not reach other nodes by VXLAN: give one of the node's interfaces an {family} address that is its InternalIP or within spec.underlay.cidrs, or set spec.underlay.family")]
+    #[error(
+        "Overlay {overlay}: this node has no {family} address for it, so pods here do not reach other nodes by VXLAN: give one of the node's interfaces an {family} address that is its InternalIP or within spec.underlay.cidrs, or set spec.underlay.family"
+    )]
     NoUnderlayAddress {
         /// The overlay.
         overlay: String,
@@ -166,13 +176,17 @@ pub enum Finding {
         family: Family,
     },
     /// The kernel cannot make VXLAN devices.
-    #[error("Overlay {overlay}: this node's kernel cannot make VXLAN devices: load the module vxlan, or use an Overlay of mode Direct")]
+    #[error(
+        "Overlay {overlay}: this node's kernel cannot make VXLAN devices: load the module vxlan, or use an Overlay of mode Direct"
+    )]
     VxlanUnsupported {
         /// The overlay.
         overlay: String,
     },
     /// A peer has no address of the family that an overlay needs.
-    #[error("Overlay {overlay}: node {peer} has no {family} address for it, so its pods are not reached from here: see the conditions of NodeNetwork {peer}")]
+    #[error(
+        "Overlay {overlay}: node {peer} has no {family} address for it, so its pods are not reached from here: see the conditions of NodeNetwork {peer}"
+    )]
     PeerWithoutAddress {
         /// The overlay.
         overlay: String,
@@ -182,7 +196,9 @@ pub enum Finding {
         family: Family,
     },
     /// A peer has no VXLAN device.
-    #[error("Overlay {overlay}: node {peer} has no VXLAN device, so its pods are not reached from here: see the conditions of NodeNetwork {peer}")]
+    #[error(
+        "Overlay {overlay}: node {peer} has no VXLAN device, so its pods are not reached from here: see the conditions of NodeNetwork {peer}"
+    )]
     PeerWithoutVxlan {
         /// The overlay.
         overlay: String,
@@ -190,7 +206,9 @@ pub enum Finding {
         peer: String,
     },
     /// An overlay's MTU is less than IPv6 allows.
-    #[error("Overlay {overlay}: packets to node {peer} may have {mtu} bytes, and IPv6 needs 1280 (RFC 8200): raise the MTU of the devices between the nodes, or spec.mtu of the Overlay")]
+    #[error(
+        "Overlay {overlay}: packets to node {peer} may have {mtu} bytes, and IPv6 needs 1280 (RFC 8200): raise the MTU of the devices between the nodes, or spec.mtu of the Overlay"
+    )]
     MtuBelowIpv6 {
         /// The overlay.
         overlay: String,
@@ -200,7 +218,9 @@ pub enum Finding {
         mtu: u32,
     },
     /// A fixed MTU does not fit the device.
-    #[error("Overlay {overlay}: spec.mtu is {mtu}, and device {device} leaves {fits} bytes for pods' packets; {fits} is used: lower spec.mtu, or raise the MTU of {device}")]
+    #[error(
+        "Overlay {overlay}: spec.mtu is {mtu}, and device {device} leaves {fits} bytes for pods' packets; {fits} is used: lower spec.mtu, or raise the MTU of {device}"
+    )]
     MtuAboveDevice {
         /// The overlay.
         overlay: String,
@@ -212,13 +232,17 @@ pub enum Finding {
         fits: u32,
     },
     /// Pools have IPv6 networks and the kernel has no IPv6.
-    #[error("IPPool {pool}: it has IPv6 networks, and IPv6 is switched off in this node's kernel: start the node without ipv6.disable=1, or keep the node out by the pool's nodeSelector")]
+    #[error(
+        "IPPool {pool}: it has IPv6 networks, and IPv6 is switched off in this node's kernel: start the node without ipv6.disable=1, or keep the node out by the pool's nodeSelector"
+    )]
     Ipv6Disabled {
         /// The pool.
         pool: String,
     },
     /// IPv6 forwarding had to be switched on for all interfaces.
-    #[error("this node's kernel forwards IPv6 for all interfaces or none (force_forwarding came with 6.17), so ipv6.conf.all.forwarding is 1; interfaces that take their router from advertisements have accept_ra=2: {interfaces}")]
+    #[error(
+        "this node's kernel forwards IPv6 for all interfaces or none (force_forwarding came with 6.17), so ipv6.conf.all.forwarding is 1; interfaces that take their router from advertisements have accept_ra=2: {interfaces}"
+    )]
     GlobalIpv6Forwarding {
         /// Names of those interfaces, or `none`.
         interfaces: String,

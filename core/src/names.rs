@@ -171,8 +171,19 @@ mod tests {
     #[test]
     fn links_of_others_are_not_recognised() {
         for link in [
-            "eth0", "weft", "weft0", "weft0123456789", "weft0123456789A", "weft0123456789abcd",
-            "weftx", "weftx-", "weftx-UPPER", "weftx_12345678", "weftx_12345678g", "weave", "veth1",
+            "eth0",
+            "weft",
+            "weft0",
+            "weft0123456789",
+            "weft0123456789A",
+            "weft0123456789abcd",
+            "weftx",
+            "weftx-",
+            "weftx-UPPER",
+            "weftx_12345678",
+            "weftx_12345678g",
+            "weave",
+            "veth1",
         ] {
             assert_eq!(recognise(link), None, "{link}");
         }
@@ -198,6 +209,9 @@ mod tests {
     #[test]
     fn link_local_addresses_are_modified_eui_64() {
         let mac = "02:00:5e:10:00:01".parse().unwrap();
-        assert_eq!(link_local(mac), "fe80::5eff:fe10:1".parse::<Ipv6Addr>().unwrap());
+        assert_eq!(
+            link_local(mac),
+            "fe80::5eff:fe10:1".parse::<Ipv6Addr>().unwrap()
+        );
     }
 }

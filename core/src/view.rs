@@ -261,7 +261,11 @@ impl OverlayView {
     /// The family of encapsulated packets.
     #[must_use]
     pub fn underlay_family(&self) -> Family {
-        if self.underlay_v6 { Family::V6 } else { Family::V4 }
+        if self.underlay_v6 {
+            Family::V6
+        } else {
+            Family::V4
+        }
     }
 }
 

@@ -8,7 +8,9 @@ use crate::view::{AttachmentKey, Family};
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AssignError {
     /// No pool is for this node.
-    #[error("no IPPool gives addresses to pods of this node: apply an IPPool whose nodeSelector selects it, or look at `kubectl get ipp` for one that is not Ready")]
+    #[error(
+        "no IPPool gives addresses to pods of this node: apply an IPPool whose nodeSelector selects it, or look at `kubectl get ipp` for one that is not Ready"
+    )]
     NoPool,
     /// The node has no block yet.
     #[error("this node holds no {family} block of IPPool {} yet; the operator has been asked for one: if this lasts, look at the conditions of that IPPool", pools.join(", "))]

@@ -62,7 +62,10 @@ fn book(view: &NodeView) -> AddressBook {
 }
 
 fn addresses(leases: &[Lease]) -> Vec<String> {
-    leases.iter().map(|lease| lease.address.to_string()).collect()
+    leases
+        .iter()
+        .map(|lease| lease.address.to_string())
+        .collect()
 }
 
 #[test]
@@ -78,7 +81,11 @@ fn each_family_with_a_pool_gives_one_address() {
     let mut book = book(&view);
     let leases = book.assign(0, &key(1)).unwrap();
     assert_eq!(addresses(&leases), ["10.64.1.0", "fd00:64::40"]);
-    assert_eq!(book.assign(5, &key(1)).unwrap(), leases, "the same request again");
+    assert_eq!(
+        book.assign(5, &key(1)).unwrap(),
+        leases,
+        "the same request again"
+    );
     let second = book.assign(0, &key(2)).unwrap();
     assert_eq!(addresses(&second), ["10.64.1.1", "fd00:64::41"]);
 }
@@ -87,10 +94,16 @@ fn each_family_with_a_pool_gives_one_address() {
 fn without_ipv6_in_the_kernel_pods_get_ipv4_alone() {
     let mut view = view(
         [("a", pool(&["10.64.0.0/16", "fd00:64::/112"]))],
-        [block("a", "10.64.1.0/26", "n1"), block("a", "fd00:64::40/122", "n1")],
+        [
+            block("a", "10.64.1.0/26", "n1"),
+            block("a", "fd00:64::40/122", "n1"),
+        ],
     );
     view.host.ipv6 = false;
-    assert_eq!(addresses(&book(&view).assign(0, &key(1)).unwrap()), ["10.64.1.0"]);
+    assert_eq!(
+        addresses(&book(&view).assign(0, &key(1)).unwrap()),
+        ["10.64.1.0"]
+    );
 }
 
 #[test]
@@ -113,7 +126,11 @@ fn the_higher_priority_comes_first_and_names_decide_a_tie() {
     let mut low = pool(&["10.1.0.0/24"]);
     low.priority = -1;
     let view = view(
-        [("a-low", low), ("b", pool(&["10.2.0.0/24"])), ("c", pool(&["10.3.0.0/24"]))],
+        [
+            ("a-low", low),
+            ("b", pool(&["10.2.0.0/24"])),
+            ("c", pool(&["10.3.0.0/24"])),
+        ],
         [
             block("a-low", "10.1.0.64/26", "n1"),
             block("b", "10.2.0.64/32", "n1"),
@@ -139,7 +156,10 @@ fn refusals_name_the_pool_and_the_next_step() {
     );
     let view = view(
         [("a", pool(&["10.64.0.0/16", "fd00:64::/112"]))],
-        [block("a", "10.64.1.0/26", "n1"), block("a", "fd00:64::41/128", "n1")],
+        [
+            block("a", "10.64.1.0/26", "n1"),
+            block("a", "fd00:64::41/128", "n1"),
+        ],
     );
     let mut book = book(&view);
     book.assign(0, &key(1)).unwrap();
@@ -150,14 +170,24 @@ fn refusals_name_the_pool_and_the_next_step() {
         "IPPool a has no free IPv6 address on this node (1 in use, 0 resting); the operator has been asked for a block: if this lasts, add a network to the pool"
     );
     let usage = book.pool_usage(0);
-    assert_eq!((usage[0].allocated, usage[0].free, usage[0].waiting), (1, 63, 0), "nothing half done");
-    assert_eq!((usage[1].allocated, usage[1].free, usage[1].waiting), (1, 0, 1));
+    assert_eq!(
+        (usage[0].allocated, usage[0].free, usage[0].waiting),
+        (1, 63, 0),
+        "nothing half done"
+    );
+    assert_eq!(
+        (usage[1].allocated, usage[1].free, usage[1].waiting),
+        (1, 0, 1)
+    );
     assert!(book.has_waiting(60) && !book.has_waiting(61));
 }
 
 #[test]
 fn a_released_address_rests_and_then_comes_last() {
-    let view = view([("a", pool(&["10.64.0.0/16"]))], [block("a", "10.64.1.0/30", "n1")]);
+    let view = view(
+        [("a", pool(&["10.64.0.0/16"]))],
+        [block("a", "10.64.1.0/30", "n1")],
+    );
     let mut book = book(&view);
     for number in 0..4 {
         book.assign(0, &key(number)).unwrap();
@@ -166,10 +196,19 @@ fn a_released_address_rests_and_then_comes_last() {
         let resting = book.release(100 + number as u64, &key(number));
         assert_eq!(resting[0].until, 130 + number as u64);
     }
-    assert!(book.assign(130, &key(5)).is_err(), "30 seconds are not over before 131");
-    assert_eq!(addresses(&book.assign(131, &key(5)).unwrap()), ["10.64.1.0"]);
+    assert!(
+        book.assign(130, &key(5)).is_err(),
+        "30 seconds are not over before 131"
+    );
+    assert_eq!(
+        addresses(&book.assign(131, &key(5)).unwrap()),
+        ["10.64.1.0"]
+    );
     assert!(book.assign(131, &key(6)).is_err());
-    assert_eq!(addresses(&book.assign(133, &key(6)).unwrap()), ["10.64.1.2"]);
+    assert_eq!(
+        addresses(&book.assign(133, &key(6)).unwrap()),
+        ["10.64.1.2"]
+    );
     assert_eq!(book.release(140, &key(7)), [], "unknown is nothing");
 }
 
@@ -199,14 +238,21 @@ fn a_draining_block_gives_nothing_and_is_released_when_all_has_come_back() {
     let usage = |book: &AddressBook| book.block_usage()[0].clone();
     assert_eq!((usage(&book).allocated, usage(&book).released), (1, false));
     book.release(10, &key(1));
-    assert_eq!((usage(&book).cooling, usage(&book).released), (1, false), "still resting");
+    assert_eq!(
+        (usage(&book).cooling, usage(&book).released),
+        (1, false),
+        "still resting"
+    );
     book.expire(41);
     assert!(usage(&book).released);
 }
 
 #[test]
 fn addresses_outlive_a_block_that_vanishes_and_comes_back() {
-    let with = view([("a", pool(&["10.64.0.0/16"]))], [block("a", "10.64.1.0/31", "n1")]);
+    let with = view(
+        [("a", pool(&["10.64.0.0/16"]))],
+        [block("a", "10.64.1.0/31", "n1")],
+    );
     let without = view([("a", pool(&["10.64.0.0/16"]))], []);
     let mut book = book(&with);
     let leases = book.assign(0, &key(1)).unwrap();
@@ -233,14 +279,19 @@ fn a_record_that_contradicts_itself_is_refused() {
     book.restore(&key(1), vec![lease("10.64.1.0")]).unwrap();
     book.restore(&key(1), vec![lease("10.64.1.0")]).unwrap();
     assert_eq!(
-        book.restore(&key(2), vec![lease("10.64.1.0")]).unwrap_err().to_string(),
+        book.restore(&key(2), vec![lease("10.64.1.0")])
+            .unwrap_err()
+            .to_string(),
         "the record gives 10.64.1.0 to sandbox-0002/eth0 and to sandbox-0001/eth0 too"
     );
     assert!(book.restore(&key(1), vec![lease("10.64.1.1")]).is_err());
     assert!(book.restore_resting(0, rest("10.64.1.0", 5)).is_err());
-    book.restore_resting(0, rest("10.64.1.2", u64::MAX)).unwrap();
+    book.restore_resting(0, rest("10.64.1.2", u64::MAX))
+        .unwrap();
     assert_eq!(
-        book.restore(&key(3), vec![lease("10.64.1.2")]).unwrap_err().to_string(),
+        book.restore(&key(3), vec![lease("10.64.1.2")])
+            .unwrap_err()
+            .to_string(),
         "the record gives 10.64.1.2 to sandbox-0003/eth0 and says that it rests"
     );
     assert_eq!(book.resting().next().unwrap().until, MAX_COOLDOWN_SECONDS);
@@ -270,7 +321,12 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     proptest::collection::vec(step, 1..120)
 }
 
-const BLOCKS: [&str; 4] = ["10.64.0.0/29", "10.64.0.8/29", "fd00:64::/125", "fd00:64::8/125"];
+const BLOCKS: [&str; 4] = [
+    "10.64.0.0/29",
+    "10.64.0.8/29",
+    "fd00:64::/125",
+    "fd00:64::8/125",
+];
 
 /// What must be true of a book, by a naive model.
 #[derive(Default)]
@@ -281,16 +337,25 @@ struct Model {
 
 impl Model {
     fn check(&self, book: &AddressBook, view: &NodeView, now: u64) {
-        let leases: BTreeMap<AttachmentKey, Vec<Lease>> =
-            book.leases().map(|(key, leases)| (key.clone(), leases.to_vec())).collect();
+        let leases: BTreeMap<AttachmentKey, Vec<Lease>> = book
+            .leases()
+            .map(|(key, leases)| (key.clone(), leases.to_vec()))
+            .collect();
         assert_eq!(leases, self.leases);
-        let all: Vec<IpAddr> = leases.values().flatten().map(|lease| lease.address).collect();
+        let all: Vec<IpAddr> = leases
+            .values()
+            .flatten()
+            .map(|lease| lease.address)
+            .collect();
         let distinct: BTreeSet<IpAddr> = all.iter().copied().collect();
         assert_eq!(all.len(), distinct.len(), "an address was given twice");
         let usable = Usable::of(view.pools.get("a"));
         for usage in book.block_usage() {
             let cidr: IpNet = usage.name.parse().unwrap();
-            let taken = distinct.iter().filter(|address| cidr.contains(*address)).count() as u64;
+            let taken = distinct
+                .iter()
+                .filter(|address| cidr.contains(*address))
+                .count() as u64;
             assert_eq!(usage.allocated, taken, "{}", usage.name);
         }
         for usage in book.pool_usage(now) {
@@ -298,13 +363,23 @@ impl Model {
             let open = view.blocks.values().filter(|block| !block.draining);
             let capacity = open
                 .clone()
-                .flat_map(|block| block.cidr.hosts().chain([block.cidr.network(), block.cidr.broadcast()]))
+                .flat_map(|block| {
+                    block
+                        .cidr
+                        .hosts()
+                        .chain([block.cidr.network(), block.cidr.broadcast()])
+                })
                 .collect::<BTreeSet<IpAddr>>()
                 .into_iter()
                 .filter(|address| family(address) && usable.contains(*address))
-                .filter(|address| !distinct.contains(address) && !book.resting.contains_key(address))
+                .filter(|address| {
+                    !distinct.contains(address) && !book.resting.contains_key(address)
+                })
                 .count() as u64;
-            assert_eq!(usage.free, capacity, "an address was lost or made up: {usage:?}");
+            assert_eq!(
+                usage.free, capacity,
+                "an address was lost or made up: {usage:?}"
+            );
         }
     }
 }

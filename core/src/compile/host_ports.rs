@@ -57,7 +57,8 @@ pub(super) fn base(plan: &mut UnitPlan) {
             .with_comment("host ports at every address of the node");
         let at = Set::map([address, Type::InetProto, Type::InetService], target)
             .with_comment("host ports at one address of the node");
-        let hairpin = Set::new([address, address]).with_comment("pods with host ports, to themselves");
+        let hairpin =
+            Set::new([address, address]).with_comment("pods with host ports, to themselves");
         for (names, set) in [(ANY, any), (AT, at), (HAIRPIN, hairpin)] {
             plan.add(Fact::Set(name(names, family).to_owned(), set));
         }

@@ -76,7 +76,11 @@ impl Incremental {
         for key in keys {
             let new = unit(&self.view, key);
             let old = self.units.remove(key).unwrap_or_default();
-            for item in old.facts.keys().filter(|item| !new.facts.contains_key(item)) {
+            for item in old
+                .facts
+                .keys()
+                .filter(|item| !new.facts.contains_key(item))
+            {
                 if let Some(owners) = self.owners.get_mut(item) {
                     owners.remove(key);
                 }
@@ -84,7 +88,10 @@ impl Incremental {
             }
             for (item, fact) in &new.facts {
                 if old.facts.get(item) != Some(fact) {
-                    self.owners.entry(item.clone()).or_default().insert(key.clone());
+                    self.owners
+                        .entry(item.clone())
+                        .or_default()
+                        .insert(key.clone());
                     touched.insert(item.clone());
                 }
             }
@@ -126,7 +133,11 @@ pub fn affected(old: &NodeView, new: &NodeView) -> BTreeSet<UnitKey> {
         host,
     } = new;
     let families = (old.families(), new.families());
-    if *node != old.node || *overlays != old.overlays || *host != old.host || families.0 != families.1 {
+    if *node != old.node
+        || *overlays != old.overlays
+        || *host != old.host
+        || families.0 != families.1
+    {
         return keys(old).union(&keys(new)).cloned().collect();
     }
     let pools: BTreeSet<&String> = changed(&old.pools, pools);

@@ -69,7 +69,9 @@ pub(super) fn base(view: &NodeView, plan: &mut UnitPlan) {
         let sets = [
             (
                 POD_NETWORKS,
-                Set::new([address]).with_intervals().with_comment("networks of all pods of the cluster"),
+                Set::new([address])
+                    .with_intervals()
+                    .with_comment("networks of all pods of the cluster"),
             ),
             (
                 SOURCES,
@@ -83,7 +85,10 @@ pub(super) fn base(view: &NodeView, plan: &mut UnitPlan) {
                     .with_intervals()
                     .with_comment("source and destination that keep the pod's address"),
             ),
-            (NODES, Set::new([address]).with_comment("addresses of all nodes")),
+            (
+                NODES,
+                Set::new([address]).with_comment("addresses of all nodes"),
+            ),
         ];
         for (names, set) in sets {
             plan.add(Fact::Set(name(names, family).to_owned(), set));
@@ -115,12 +120,15 @@ pub(super) fn chain(view: &NodeView, plan: &mut UnitPlan) {
     let chain = Chain::base(ChainKind::Nat, Hook::Postrouting, SRCNAT, Policy::Accept)
         .with_comment("what leaves the cluster gets the node's address")
         .with_rules(rules);
-    plan.add(Fact::Chain("masquerade".to_owned(), chain));
+    plan.add(Fact::Chain("masquerade-outgoing".to_owned(), chain));
 }
 
 /// Networks of pods: those of all pools, and of blocks that outlive their pool's network.
 pub(super) fn pod_networks(view: &NodeView, plan: &mut UnitPlan) {
-    let pools = view.pools.values().flat_map(|pool| pool.cidrs.iter().copied());
+    let pools = view
+        .pools
+        .values()
+        .flat_map(|pool| pool.cidrs.iter().copied());
     let blocks = view.blocks.values().map(|block| block.cidr);
     // Elements of an interval set must not overlap.
     for net in IpNet::aggregate(&pools.chain(blocks).collect()) {
@@ -157,10 +165,18 @@ pub(super) fn exceptions(view: &NodeView, pool: &str, plan: &mut UnitPlan) {
 
 /// An own block whose pool asks for masquerading.
 pub(super) fn block(view: &NodeView, block: &str, plan: &mut UnitPlan) {
-    let Some(block) = view.blocks.get(block).filter(|block| block.node == view.node) else {
+    let Some(block) = view
+        .blocks
+        .get(block)
+        .filter(|block| block.node == view.node)
+    else {
         return;
     };
-    if view.pools.get(&block.pool).is_some_and(|pool| pool.masquerade) {
+    if view
+        .pools
+        .get(&block.pool)
+        .is_some_and(|pool| pool.masquerade)
+    {
         plan.add(Fact::Element(
             name(SOURCES, Family::of_net(&block.cidr)).to_owned(),
             block.cidr.into(),

@@ -38,7 +38,10 @@ pub fn pod_device(view: &NodeView) -> u32 {
         .max()
         .or_else(|| {
             let defaults = view.host.interfaces.values();
-            defaults.filter(|link| link.default_route).map(|link| link.mtu).min()
+            defaults
+                .filter(|link| link.default_route)
+                .map(|link| link.mtu)
+                .min()
         })
         .unwrap_or(ETHERNET)
 }
@@ -66,7 +69,13 @@ pub(super) fn vxlan_device(overlay: &OverlayView, own: &OwnAddress) -> u32 {
 }
 
 /// MTU on the way to a peer, where it is less than the MTU of the device that the route leaves by.
-pub(super) fn route(view: &NodeView, name: &str, peer: &str, path: &Path, family: Family) -> Option<u32> {
+pub(super) fn route(
+    view: &NodeView,
+    name: &str,
+    peer: &str,
+    path: &Path,
+    family: Family,
+) -> Option<u32> {
     let overlay = view.overlays.get(name)?;
     let (device, fits) = on_path(view, name, overlay, peer, path)?;
     // The kernel takes no smaller MTU for IPv6; a finding says that packets will be lost.
@@ -78,7 +87,12 @@ pub(super) fn route(view: &NodeView, name: &str, peer: &str, path: &Path, family
 }
 
 /// A fixed MTU that does not fit, and a family that the device has no address of.
-pub(super) fn check_device(view: &NodeView, name: &str, overlay: &OverlayView, plan: &mut UnitPlan) {
+pub(super) fn check_device(
+    view: &NodeView,
+    name: &str,
+    overlay: &OverlayView,
+    plan: &mut UnitPlan,
+) {
     let (Some(fixed), Some(own)) = (overlay.mtu, underlay_device(view, overlay)) else {
         return;
     };
@@ -94,7 +108,13 @@ pub(super) fn check_device(view: &NodeView, name: &str, overlay: &OverlayView, p
 }
 
 /// A way that is too narrow for IPv6.
-pub(super) fn check_peer(view: &NodeView, name: &str, peer: &str, family: Family, plan: &mut UnitPlan) {
+pub(super) fn check_peer(
+    view: &NodeView,
+    name: &str,
+    peer: &str,
+    family: Family,
+    plan: &mut UnitPlan,
+) {
     let (Family::V6, Some(overlay)) = (family, view.overlays.get(name)) else {
         return;
     };
@@ -149,7 +169,9 @@ fn of_overlay(view: &NodeView, overlay: &OverlayView) -> Option<(u32, String)> {
         OverlayMode::Direct => device,
     };
     match overlay.mtu {
-        Some(fixed) if fixed <= fits => Some((fixed, format!("spec.mtu of the Overlay is {fixed}"))),
+        Some(fixed) if fixed <= fits => {
+            Some((fixed, format!("spec.mtu of the Overlay is {fixed}")))
+        }
         Some(_) | None => Some((fits, why)),
     }
 }
@@ -165,5 +187,7 @@ fn unencapsulated_or_not(overlay: &OverlayView, device: u32) -> u32 {
 /// The device that an overlay's packets leave by.
 fn underlay_device(view: &NodeView, overlay: &OverlayView) -> Option<OwnAddress> {
     let families = [overlay.underlay_family(), Family::V4, Family::V6];
-    families.into_iter().find_map(|family| own_address(&view.host, overlay, family))
+    families
+        .into_iter()
+        .find_map(|family| own_address(&view.host, overlay, family))
 }

@@ -72,21 +72,33 @@ pub enum NoPath {
 /// This node's own address of a family in an overlay.
 #[must_use]
 pub fn own_address(host: &HostView, overlay: &OverlayView, family: Family) -> Option<OwnAddress> {
-    let internal = host.internal_ips.iter().filter(|ip| Family::of(**ip) == family);
+    let internal = host
+        .internal_ips
+        .iter()
+        .filter(|ip| Family::of(**ip) == family);
     if overlay.underlay_cidrs.is_empty() {
-        return internal.filter_map(|ip| find(host, |net| net.addr() == *ip)).next();
+        return internal
+            .filter_map(|ip| find(host, |net| net.addr() == *ip))
+            .next();
     }
     let wanted = |ip: &IpAddr| overlay.underlay_cidrs.iter().any(|cidr| cidr.contains(ip));
     internal
         .filter(|ip| wanted(ip))
         .find_map(|ip| find(host, |net| net.addr() == *ip))
-        .or_else(|| find(host, |net| Family::of_net(net) == family && wanted(&net.addr())))
+        .or_else(|| {
+            find(host, |net| {
+                Family::of_net(net) == family && wanted(&net.addr())
+            })
+        })
 }
 
 /// The address that packets of the node itself to pods come from.
 #[must_use]
 pub fn node_address(host: &HostView, family: Family) -> Option<IpAddr> {
-    let mut internal = host.internal_ips.iter().filter(|ip| Family::of(**ip) == family);
+    let mut internal = host
+        .internal_ips
+        .iter()
+        .filter(|ip| Family::of(**ip) == family);
     internal
         .find_map(|ip| find(host, |net| net.addr() == *ip))
         .map(|own| own.net.addr())
@@ -101,7 +113,10 @@ pub fn needs_vxlan(view: &NodeView, name: &str, overlay: &OverlayView) -> bool {
         return true;
     }
     view.overlay_families(name).into_iter().any(|family| {
-        let mut peers = view.peers.values().filter_map(|peer| peer.underlays.get(name));
+        let mut peers = view
+            .peers
+            .values()
+            .filter_map(|peer| peer.underlays.get(name));
         own_address(&view.host, overlay, family).is_none()
             || peers.any(|peer| peer.address(family).is_none())
     })
@@ -131,7 +146,10 @@ pub fn vxlan(view: &NodeView, name: &str) -> Option<(LinkName, VxlanLink)> {
 /// Why there is none.
 pub fn path(view: &NodeView, name: &str, peer: &str, family: Family) -> Result<Path, NoPath> {
     let overlay = view.overlays.get(name).ok_or(NoPath::NotOurs)?;
-    let underlay = view.peers.get(peer).and_then(|peer| peer.underlays.get(name));
+    let underlay = view
+        .peers
+        .get(peer)
+        .and_then(|peer| peer.underlays.get(name));
     let underlay = underlay.ok_or(NoPath::NotYet)?;
     let ends = own_address(&view.host, overlay, family).zip(underlay.address(family));
     match (overlay.mode, ends) {
@@ -157,7 +175,11 @@ pub fn report(view: &NodeView) -> Vec<NodeUnderlay> {
         let device = outer.or_else(|| own.iter().flatten().next().cloned());
         NodeUnderlay {
             overlay: name.clone(),
-            addresses: own.iter().flatten().map(|own| own.net.to_string()).collect(),
+            addresses: own
+                .iter()
+                .flatten()
+                .map(|own| own.net.to_string())
+                .collect(),
             vtep_mac: vxlan(view, name).map(|(_, link)| link.mac.to_string()),
             device_mtu: device.map(|own| own.mtu),
         }
@@ -195,7 +217,12 @@ pub(super) fn peer(view: &NodeView, peer: &str, plan: &mut UnitPlan) {
     for name in view.overlays.keys() {
         for family in view.overlay_families(name) {
             match path(view, name, peer, family) {
-                Ok(Path::Vxlan { link, via, mac, remote }) => {
+                Ok(Path::Vxlan {
+                    link,
+                    via,
+                    mac,
+                    remote,
+                }) => {
                     plan.add(Fact::Neighbour(link.clone(), via, mac));
                     plan.add(Fact::Forwarding(link, mac, remote));
                 }

@@ -16,8 +16,8 @@
 //! port among themselves.
 
 use weft_nft::{
-    Chain, ChainKind, Element, Field, Hook, Key, Operator, Policy, Right, Rule, Set, Statement,
-    Type, Value, Verdict, icmpv6,
+    Chain, ChainKind, Element, Field, Hook, Key, Policy, Rule, Set, Statement, Type, Value,
+    Verdict, icmpv6,
 };
 
 use super::masquerade::{POD_NETWORKS, address_type, comment, name, source};
@@ -39,13 +39,14 @@ const DHCP: (u16, u16) = (67, 68);
 const DHCPV6: (u16, u16) = (547, 546);
 
 /// The check of what pods send.
-pub(super) fn base(_view: &NodeView, plan: &mut UnitPlan) {
+pub(super) fn base(plan: &mut UnitPlan) {
     for family in Family::ALL {
         let set = Set::new([Type::IfaceIndex, address_type(family)])
             .with_comment("link and address of each pod of this node");
         plan.add(Fact::Set(name(SOURCES, family).to_owned(), set));
     }
-    let ports = Set::new([Type::InetService]).with_comment("UDP ports of this node's VXLAN devices");
+    let ports =
+        Set::new([Type::InetService]).with_comment("UDP ports of this node's VXLAN devices");
     plan.add(Fact::Set(VXLAN_PORTS.to_owned(), ports));
     plan.add(Fact::Chain("from-pods".to_owned(), from_pods()));
     let [v4, v6] = RESTRICTIONS;
@@ -58,7 +59,11 @@ pub(super) fn base(_view: &NodeView, plan: &mut UnitPlan) {
 
 /// A pod's addresses.
 pub(super) fn pod(view: &NodeView, key: &AttachmentKey, plan: &mut UnitPlan) {
-    let Some((pod, index)) = view.pods.get(key).and_then(|pod| Some((pod, pod.host_index?))) else {
+    let Some((pod, index)) = view
+        .pods
+        .get(key)
+        .and_then(|pod| Some((pod, pod.host_index?)))
+    else {
         return;
     };
     for &address in &pod.addresses {
@@ -88,7 +93,7 @@ pub(super) fn vxlan(overlay: &str, port: u16, plan: &mut UnitPlan) {
     let chain = Chain::base(ChainKind::Filter, Hook::Input, RAW, Policy::Accept)
         .with_comment("encapsulated packets come from nodes, never from pods")
         .with_rules(rules);
-    plan.add(Fact::Chain("vxlan".to_owned(), chain));
+    plan.add(Fact::Chain("vxlan-input".to_owned(), chain));
 }
 
 fn from_pods() -> Chain {
@@ -111,12 +116,15 @@ fn from_pods() -> Chain {
 }
 
 fn neighbour_discovery() -> Rule {
-    let types = Right::Range(
-        Value::Icmpv6Type(icmpv6::ND_ROUTER_SOLICIT),
-        Value::Icmpv6Type(icmpv6::ND_REDIRECT),
-    );
+    let types = [
+        icmpv6::ND_ROUTER_SOLICIT,
+        icmpv6::ND_ROUTER_ADVERT,
+        icmpv6::ND_NEIGHBOR_SOLICIT,
+        icmpv6::ND_NEIGHBOR_ADVERT,
+        icmpv6::ND_REDIRECT,
+    ];
     Rule::new([
-        Statement::compare(Field::Icmpv6Type, Operator::Eq, types),
+        Statement::is_any(Field::Icmpv6Type, types.map(Value::Icmpv6Type)),
         Statement::Counter,
         Statement::Verdict(Verdict::Drop),
     ])

@@ -67,10 +67,15 @@ pub(super) fn base(view: &NodeView, plan: &mut UnitPlan) {
 
 /// A VXLAN device.
 pub(super) fn vxlan(view: &NodeView, link: &str, plan: &mut UnitPlan) {
-    set(plan, format!("ipv4/conf/{link}/forwarding"), "1");
-    set(plan, format!("ipv4/conf/{link}/rp_filter"), "2");
+    let families = view.families();
+    if families.contains(&Family::V4) {
+        set(plan, format!("ipv4/conf/{link}/forwarding"), "1");
+        set(plan, format!("ipv4/conf/{link}/rp_filter"), "2");
+    }
     if view.host.ipv6 {
         set(plan, format!("ipv6/conf/{link}/accept_ra"), "0");
+    }
+    if view.host.ipv6 && families.contains(&Family::V6) {
         forward_v6(view, link, plan);
     }
 }
@@ -100,13 +105,18 @@ fn forward_v6(view: &NodeView, link: &str, plan: &mut UnitPlan) {
 /// Interfaces by which packets from and to pods come and go.
 fn cluster_links(view: &NodeView) -> BTreeSet<&str> {
     let interfaces = &view.host.interfaces;
-    let defaults = interfaces.iter().filter(|(_, interface)| interface.default_route);
+    let defaults = interfaces
+        .iter()
+        .filter(|(_, interface)| interface.default_route);
     let underlays = view.overlays.values().flat_map(|overlay| {
         let addresses = Family::ALL.map(|family| own_address(&view.host, overlay, family));
         addresses.into_iter().flatten()
     });
     let underlays = underlays.filter_map(|own| interfaces.get_key_value(&own.link));
-    defaults.chain(underlays).map(|(link, _)| link.as_str()).collect()
+    defaults
+        .chain(underlays)
+        .map(|(link, _)| link.as_str())
+        .collect()
 }
 
 fn set(plan: &mut UnitPlan, path: String, value: &str) {

@@ -34,15 +34,16 @@ fn vxlan() -> impl Strategy<Value = VxlanLink> {
 }
 
 fn route() -> impl Strategy<Value = Route> {
-    let unicast = (link(), proptest::option::of(ip()), any::<bool>()).prop_map(|(link, via, onlink)| {
-        Route::Unicast {
-            link,
-            via,
-            onlink,
-            source: None,
-            mtu: None,
-        }
-    });
+    let unicast =
+        (link(), proptest::option::of(ip()), any::<bool>()).prop_map(|(link, via, onlink)| {
+            Route::Unicast {
+                link,
+                via,
+                onlink,
+                source: None,
+                mtu: None,
+            }
+        });
     prop_oneof![Just(Route::Unreachable), unicast]
 }
 
@@ -50,31 +51,45 @@ fn state() -> impl Strategy<Value = NetState> {
     use proptest::collection::{btree_map, vec};
     let address = (pod(), net(), any::<bool>());
     (
-        btree_map(prop::sample::select(vec!["weftx-a".to_owned(), "weftx-b".to_owned()]), vxlan(), 0..3),
-        btree_map(pod(), (mac(), 1400_u32..1402).prop_map(|(mac, mtu)| PodLink { mac, mtu }), 0..3),
+        btree_map(
+            prop::sample::select(vec!["weftx-a".to_owned(), "weftx-b".to_owned()]),
+            vxlan(),
+            0..3,
+        ),
+        btree_map(
+            pod(),
+            (mac(), 1400_u32..1402).prop_map(|(mac, mtu)| PodLink { mac, mtu }),
+            0..3,
+        ),
         vec(address, 0..3),
         btree_map((link(), ip()), mac(), 0..5),
         btree_map((link(), mac()), ip(), 0..5),
         btree_map(net(), route(), 0..6),
     )
-        .prop_map(|(vxlans, pod_links, addresses, neighbours, forwarding, routes)| {
-            // One scope for each address on a link, as in the kernel.
-            let addresses: std::collections::BTreeMap<(LinkName, IpNet), bool> = addresses
-                .into_iter()
-                .map(|(link, address, scope)| ((link, address), scope))
-                .collect();
-            NetState {
-                vxlans,
-                pod_links,
-                addresses: addresses
+        .prop_map(
+            |(vxlans, pod_links, addresses, neighbours, forwarding, routes)| {
+                // One scope for each address on a link, as in the kernel.
+                let addresses: std::collections::BTreeMap<(LinkName, IpNet), bool> = addresses
                     .into_iter()
-                    .map(|((link, address), link_scope)| LinkAddress { link, address, link_scope })
-                    .collect(),
-                neighbours,
-                forwarding,
-                routes,
-            }
-        })
+                    .map(|(link, address, scope)| ((link, address), scope))
+                    .collect();
+                NetState {
+                    vxlans,
+                    pod_links,
+                    addresses: addresses
+                        .into_iter()
+                        .map(|((link, address), link_scope)| LinkAddress {
+                            link,
+                            address,
+                            link_scope,
+                        })
+                        .collect(),
+                    neighbours,
+                    forwarding,
+                    routes,
+                }
+            },
+        )
 }
 
 proptest! {
@@ -132,12 +147,20 @@ fn changes_read_like_a_log_in_their_order() {
     let net: IpNet = "10.64.1.0/26".parse().unwrap();
     let have = NetState {
         vxlans: [("weftx-old".to_owned(), vxlan.clone())].into(),
-        routes: [(net, route("weftx-old")), ("10.64.2.0/26".parse().unwrap(), Route::Unreachable)].into(),
+        routes: [
+            (net, route("weftx-old")),
+            ("10.64.2.0/26".parse().unwrap(), Route::Unreachable),
+        ]
+        .into(),
         ..NetState::default()
     };
     let want = NetState {
         vxlans: [("weftx-new".to_owned(), vxlan)].into(),
-        neighbours: [(("weftx-new".to_owned(), "192.0.2.2".parse().unwrap()), Mac([2, 0, 0, 0, 0, 2]))].into(),
+        neighbours: [(
+            ("weftx-new".to_owned(), "192.0.2.2".parse().unwrap()),
+            Mac([2, 0, 0, 0, 0, 2]),
+        )]
+        .into(),
         routes: [(net, route("weftx-new"))].into(),
         ..NetState::default()
     };

@@ -46,7 +46,10 @@ pub struct BlockObject {
     pub name: String,
     /// Its UID.
     pub uid: String,
-    /// When it was created, seconds since 1970. Of two that overlap the older is valid; UIDs break a tie.
+    /// Its resource version: decides about the age of two that were created within one second.
+    pub resource_version: String,
+    /// When it was created, seconds since 1970. Of two that overlap the older is valid, see
+    /// [`BlockAge`](crate::alloc::BlockAge).
     pub created: i64,
     /// Its spec.
     pub spec: IPBlockSpec,

@@ -37,7 +37,11 @@ pub fn overlays(
 
 fn overlay(raw: &NodeOverlay, place: &mut Place<'_>) -> Option<OverlayView> {
     if !(1..=MAX_VNI).contains(&raw.vni) {
-        place.reject("spec.vxlan.vni", raw.vni, "write a number from 1 to 16777215");
+        place.reject(
+            "spec.vxlan.vni",
+            raw.vni,
+            "write a number from 1 to 16777215",
+        );
         return None;
     }
     if raw.port == 0 {

@@ -28,7 +28,11 @@ pub fn peers(
     for (name, status) in raw.peers.iter().filter(|(name, _)| *name != raw.node) {
         peers.insert(name.clone(), peer(name, status, &own, rejections));
     }
-    for (name, addresses) in raw.other_addresses.iter().filter(|(name, _)| *name != raw.node) {
+    for (name, addresses) in raw
+        .other_addresses
+        .iter()
+        .filter(|(name, _)| *name != raw.node)
+    {
         let peer = peers.entry(name.clone()).or_default();
         peer.addresses
             .extend(addresses.iter().copied().filter(|ip| is_host_address(*ip)));
@@ -49,9 +53,13 @@ fn peer(
     };
     let mut peer = PeerView::default();
     for text in &status.addresses {
-        let read: Option<IpAddr> =
-            place.read("status.addresses", text, "an agent writes IP addresses here");
-        peer.addresses.extend(read.filter(|ip| is_host_address(*ip)));
+        let read: Option<IpAddr> = place.read(
+            "status.addresses",
+            text,
+            "an agent writes IP addresses here",
+        );
+        peer.addresses
+            .extend(read.filter(|ip| is_host_address(*ip)));
     }
     for raw in &status.underlays {
         let underlay = underlay(name, raw, own, &mut place);
@@ -69,8 +77,7 @@ fn underlay(
     own: &BTreeSet<IpAddr>,
     place: &mut Place<'_>,
 ) -> PeerUnderlay {
-    const ADDRESS: &str =
-        "an agent writes one address of each family with its prefix length here, such as 192.0.2.7/24";
+    const ADDRESS: &str = "an agent writes one address of each family with its prefix length here, such as 192.0.2.7/24";
     let mut underlay = PeerUnderlay::default();
     for text in &raw.addresses {
         let Some(net) = place.read::<IpNet>("status.underlays[].addresses", text, ADDRESS) else {
