@@ -4,10 +4,33 @@
 //! neither side shares state with the other. A batch of inputs is one round: take them all, update
 //! the view, compile the units concerned, diff, apply, answer.
 
+mod absence;
+mod addresses;
+mod attach;
+mod audit;
+mod check;
+mod cleanup;
+mod cluster;
+mod commit;
+mod detach;
+mod fault;
+mod inbox;
+mod kernel;
+mod ports;
+mod repair;
+mod report;
+mod requests;
+mod round;
+mod snapshot;
+mod spool;
+
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+pub use cleanup::{CleanupError, cleanup};
+pub use fault::{FaultPoint, Faults};
+use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 use weft_cni::wire;
 use weft_core::view::AttachmentKey;
@@ -33,7 +56,7 @@ pub struct EngineConfig {
 }
 
 /// What the cluster says, as of one moment. Sent whenever it changes; `None` fields have not synced.
-#[derive(Clone, Debug, Default)]
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 pub struct ClusterInput {
     /// UID of this Node object: the record of another node is recognised and set aside.
     pub node_uid: String,
@@ -50,12 +73,15 @@ pub struct ClusterInput {
 }
 
 /// An IPBlock as the API has it.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
 pub struct BlockObject {
     /// Its name.
     pub name: String,
     /// Its UID.
     pub uid: String,
+    /// Its resource version: decides between two that were created within one second.
+    #[serde(default)]
+    pub resource_version: String,
     /// When it was created, seconds since 1970. Of two that overlap the older is valid; UIDs break a tie.
     pub created: i64,
     /// Its spec.
@@ -165,4 +191,19 @@ pub struct EngineHandle {
     pub inputs: std::sync::mpsc::Sender<Input>,
     /// Where outputs come from.
     pub outputs: mpsc::UnboundedReceiver<Output>,
+}
+
+/// Starts the engine's thread. It ends after [`Input::Stop`], or when every sender of inputs is
+/// gone; then the outputs end.
+pub fn start(config: EngineConfig) -> EngineHandle {
+    start_with(config, Faults::none())
+}
+
+/// Starts the engine with a function that is asked at each [`FaultPoint`] whether to stop dead there,
+/// as if the process had been killed.
+pub fn start_with(config: EngineConfig, faults: Faults) -> EngineHandle {
+    let (inputs, received) = std::sync::mpsc::channel();
+    let (sent, outputs) = mpsc::unbounded_channel();
+    round::spawn(config, faults, received, sent);
+    EngineHandle { inputs, outputs }
 }

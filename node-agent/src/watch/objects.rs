@@ -209,6 +209,7 @@ pub fn block(object: IPBlock) -> (String, BlockObject) {
         BlockObject {
             name,
             uid: metadata.uid.unwrap_or_default(),
+            resource_version: metadata.resource_version.unwrap_or_default(),
             created,
             spec,
         },

@@ -1,0 +1,456 @@
+//! The engine's thread: wait, take everything that has arrived, do it in one round, answer.
+
+use std::collections::BTreeMap;
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::Receiver;
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use tokio::sync::mpsc::UnboundedSender;
+use weft_core::compile::Incremental;
+use weft_core::finding::Rejection;
+use weft_core::view::{AttachmentKey, HostView};
+
+use super::absence::Absences;
+use super::addresses::Addresses;
+use super::commit::Failures;
+use super::fault::{Faults, Killed};
+use super::inbox::{Arrived, Inbox};
+use super::kernel::Kernel;
+use super::report::{Told, Trouble, Troubles};
+use super::requests::{Add, Del, Requests};
+use super::spool::Spool;
+use super::{ClusterInput, Counters, EngineConfig, Input, Output, snapshot};
+
+/// Between attempts to make the kernel what the plan says, after one failed.
+const RETRY: Duration = Duration::from_secs(1);
+/// How often cool-downs are looked at while an address rests.
+const COOL_DOWN: Duration = Duration::from_secs(1);
+/// How often the host's own sysctls are compared with the plan.
+const SYSCTLS: Duration = Duration::from_secs(1);
+/// How often the node's own interfaces are looked at.
+const HOST: Duration = Duration::from_secs(30);
+/// How often everything is read back.
+const AUDIT: Duration = Duration::from_secs(300);
+/// Between reports that are not urgent.
+const REPORT: Duration = Duration::from_millis(100);
+
+/// What of the configuration is needed after the start.
+#[derive(Debug)]
+pub(super) struct Config {
+    pub(super) node: String,
+    pub(super) state_dir: PathBuf,
+    pub(super) grace: Duration,
+}
+
+/// When what is done next that time alone demands.
+#[derive(Debug)]
+struct Timers {
+    absence: Instant,
+    spool: Instant,
+    cool_down: Instant,
+    sysctls: Instant,
+    host: Instant,
+    audit: Instant,
+    report: Instant,
+    /// Set while the kernel is not as planned.
+    retry: Option<Instant>,
+}
+
+/// The engine.
+#[derive(Debug)]
+pub(super) struct Engine {
+    pub(super) config: Config,
+    pub(super) faults: Faults,
+    out: UnboundedSender<Output>,
+    inbox: Inbox,
+    pub(super) snapshot: snapshot::Writer,
+    pub(super) kernel: Option<Kernel>,
+    pub(super) addresses: Option<Addresses>,
+    pub(super) cluster: Option<Arc<ClusterInput>>,
+    pub(super) compiled: Option<Incremental>,
+    pub(super) rejections: Vec<Rejection>,
+    pub(super) host: HostView,
+    pub(super) host_known: bool,
+    pub(super) waiting: Vec<Add>,
+    pub(super) absences: Absences,
+    pub(super) gc_marks: BTreeMap<AttachmentKey, Instant>,
+    pub(super) spool: Spool,
+    pub(super) troubles: Troubles,
+    pub(super) told: Told,
+    pub(super) counters: Counters,
+    timers: Timers,
+    pub(super) started: Instant,
+    pub(super) fell_back: bool,
+    /// The cluster or the host has changed since the view was made.
+    pub(super) view_is_old: bool,
+    /// The plan has changed since it was committed.
+    pub(super) plan_is_new: bool,
+    /// What waits may be served now.
+    pub(super) retry_waiting: bool,
+    /// A full plan is in the kernel.
+    pub(super) ready: bool,
+    /// It has been once.
+    pub(super) was_ready: bool,
+    /// Generation of the spec that is in force.
+    pub(super) in_force: Option<i64>,
+}
+
+/// Starts the thread. Where even that fails, the outputs end at once.
+pub(super) fn spawn(
+    config: EngineConfig,
+    faults: Faults,
+    received: Receiver<Input>,
+    out: UnboundedSender<Output>,
+) {
+    let started = std::thread::Builder::new()
+        .name("engine".to_owned())
+        .spawn(move || {
+            let mut engine = match Engine::new(config, faults, received, out.clone()) {
+                Ok(engine) => engine,
+                Err(error) => {
+                    let message = format!("the engine cannot start: {error}");
+                    let _ = out.send(Output::Event {
+                        warning: true,
+                        reason: "EngineFailed",
+                        message,
+                    });
+                    return;
+                }
+            };
+            // A fault of a test: everything is dropped as it stands.
+            let _: Result<(), Killed> = engine.run();
+        });
+    drop(started);
+}
+
+impl Engine {
+    fn new(
+        config: EngineConfig,
+        faults: Faults,
+        received: Receiver<Input>,
+        out: UnboundedSender<Output>,
+    ) -> std::io::Result<Self> {
+        let EngineConfig {
+            node,
+            state_dir,
+            spool_dir,
+            netns_dir,
+            sysctl_dir,
+            grace_seconds,
+            nft_socket,
+        } = config;
+        let grace = Duration::from_secs(grace_seconds);
+        crate::record::Files::new(state_dir.clone())?;
+        let mut troubles = Troubles::default();
+        let kernel = match Kernel::open(nft_socket, sysctl_dir, state_dir.clone()) {
+            Ok(kernel) => Some(kernel),
+            Err(error) => {
+                troubles.set(Trouble::Kernel, Some(error.to_string()));
+                None
+            }
+        };
+        let now = Instant::now();
+        let mut this = Self {
+            snapshot: snapshot::Writer::new(state_dir.clone(), node.clone())?,
+            config: Config {
+                node,
+                state_dir,
+                grace,
+            },
+            faults,
+            out,
+            inbox: Inbox::new(received)?,
+            kernel,
+            addresses: None,
+            cluster: None,
+            compiled: None,
+            rejections: Vec::new(),
+            host: HostView::default(),
+            host_known: false,
+            waiting: Vec::new(),
+            absences: Absences::new(netns_dir, grace),
+            gc_marks: BTreeMap::new(),
+            spool: Spool::new(spool_dir),
+            troubles,
+            told: Told::default(),
+            counters: Counters::default(),
+            timers: Timers {
+                absence: now,
+                spool: now,
+                cool_down: now,
+                sysctls: now + SYSCTLS,
+                host: now + HOST,
+                audit: now + AUDIT,
+                report: now,
+                retry: None,
+            },
+            started: now,
+            fell_back: false,
+            view_is_old: false,
+            plan_is_new: false,
+            retry_waiting: false,
+            ready: false,
+            was_ready: false,
+            in_force: None,
+        };
+        this.announce_kernel();
+        Ok(this)
+    }
+
+    fn run(&mut self) -> Result<(), Killed> {
+        loop {
+            self.sleep();
+            let arrived = self.inbox.take();
+            if self.round(arrived)? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Until something arrives, the kernel tells something, or time demands something.
+    fn sleep(&self) {
+        let left = self
+            .next_deadline()
+            .saturating_duration_since(Instant::now());
+        // Rounded up: waking a moment early would mean to spin.
+        let left = u16::try_from(left.as_millis() + 1).unwrap_or(u16::MAX);
+        let mut descriptors = vec![PollFd::new(self.inbox.as_fd(), PollFlags::POLLIN)];
+        if let Some(kernel) = &self.kernel {
+            descriptors.extend(
+                kernel
+                    .monitor
+                    .descriptors()
+                    .map(|fd| PollFd::new(fd, PollFlags::POLLIN)),
+            );
+        }
+        // An interrupted wait is a round with nothing in it.
+        let _ = poll(&mut descriptors, PollTimeout::from(left));
+    }
+
+    fn next_deadline(&self) -> Instant {
+        let Timers {
+            absence,
+            spool,
+            cool_down,
+            sysctls,
+            host,
+            audit,
+            report,
+            retry,
+        } = &self.timers;
+        let mut next = vec![*absence, *spool, *sysctls, *host, *audit];
+        next.extend(retry);
+        next.extend(self.waiting.iter().map(|add| add.deadline));
+        if self
+            .addresses
+            .as_ref()
+            .is_some_and(|addresses| !addresses.state().cooling.is_empty())
+        {
+            next.push(*cool_down);
+        }
+        if self.told.is_old {
+            next.push(*report);
+        }
+        if self.cluster.is_none() && !self.fell_back {
+            next.push(self.started + super::cluster::SNAPSHOT_AFTER);
+        }
+        next.into_iter()
+            .min()
+            .unwrap_or_else(|| Instant::now() + SYSCTLS)
+    }
+
+    /// One round. True: it was the last.
+    fn round(&mut self, arrived: Arrived) -> Result<bool, Killed> {
+        let now = Instant::now();
+        let Arrived { inputs, closed } = arrived;
+        let mut stop = closed;
+        let mut requests = Requests::default();
+        let mut heard = None;
+        for input in inputs {
+            match input {
+                Input::Cluster(input) => heard = Some(input),
+                Input::Cni {
+                    request,
+                    pod_netlink,
+                    reply,
+                } => requests.push(request, pod_netlink, reply, now),
+                Input::Stop => stop = true,
+            }
+        }
+        if let Some(input) = heard {
+            self.hear(input, true);
+        }
+        self.fall_back();
+        self.notice_repairs();
+        self.compile()?;
+        if self.plan_is_new {
+            self.commit();
+        }
+        let Requests {
+            adds,
+            dels,
+            checks,
+            gcs,
+            statuses,
+        } = requests;
+        self.detach(dels)?;
+        self.on_time(now)?;
+        let adds = self.with_waiting(adds);
+        self.attach(adds)?;
+        self.give_up_waiting(now);
+        checks.into_iter().for_each(|check| self.check(check));
+        for (valid, reply) in gcs {
+            let response = self.gc(valid, now)?;
+            let _ = reply.send(response);
+        }
+        for reply in statuses {
+            let _ = reply.send(self.status());
+        }
+        if self.plan_is_new && self.kernel.is_some() && self.timers.retry.is_none() {
+            self.commit();
+        }
+        // What our own sockets did comes back as notifications of other sockets' at the most.
+        self.report(now, self.timers.report);
+        Ok(stop)
+    }
+
+    /// New requests, and those that wait where something has changed.
+    fn with_waiting(&mut self, mut adds: Vec<Add>) -> Vec<Add> {
+        if std::mem::take(&mut self.retry_waiting) {
+            let mut all = std::mem::take(&mut self.waiting);
+            all.append(&mut adds);
+            return all;
+        }
+        adds
+    }
+
+    /// What time alone demands.
+    fn on_time(&mut self, now: Instant) -> Result<(), Killed> {
+        if self.timers.spool <= now {
+            self.timers.spool = now + super::spool::INTERVAL;
+            self.play_back()?;
+        }
+        if self.timers.absence <= now {
+            self.timers.absence = now + self.absences.interval();
+            self.reclaim(now)?;
+        }
+        if self.timers.cool_down <= now {
+            self.timers.cool_down = now + COOL_DOWN;
+            self.end_cool_downs();
+        }
+        if self.timers.host <= now {
+            self.timers.host = now + HOST;
+            self.look_at_host();
+            self.compile()?;
+        }
+        if self.timers.sysctls <= now {
+            self.timers.sysctls = now + SYSCTLS;
+            self.notice_sysctls();
+        }
+        if self.timers.audit <= now {
+            self.timers.audit = now + AUDIT;
+            self.audit();
+        }
+        if self.timers.retry.is_some_and(|at| at <= now) {
+            self.timers.retry = None;
+            self.plan_is_new = true;
+        }
+        Ok(())
+    }
+
+    /// DELs that waited in the spool.
+    fn play_back(&mut self) -> Result<(), Killed> {
+        if self.addresses.is_none() || self.kernel.is_none() {
+            return Ok(());
+        }
+        let super::spool::Waiting { requests, troubles } = self.spool.take();
+        for trouble in troubles {
+            self.event(true, "SpoolUnreadable", trouble);
+        }
+        let del = |(file, attachment)| Del {
+            attachment,
+            reply: None,
+            file: Some(file),
+        };
+        self.detach(requests.into_iter().map(del).collect())
+    }
+
+    fn end_cool_downs(&mut self) {
+        let Some(addresses) = &mut self.addresses else {
+            return;
+        };
+        let before = addresses.state().cooling.len();
+        if let Err(error) = addresses.expire() {
+            let sentence = super::report::chain(&error);
+            self.troubles.set(Trouble::Disk, Some(sentence));
+            return;
+        }
+        self.retry_waiting |= addresses.state().cooling.len() != before && !self.waiting.is_empty();
+    }
+
+    /// Makes the kernel what the plan says, as far as it lets us.
+    pub(super) fn commit(&mut self) -> Failures {
+        let (Some(kernel), Some(compiled)) = (&mut self.kernel, &self.compiled) else {
+            return Failures::default();
+        };
+        let failures = kernel.commit(compiled.plan());
+        self.plan_is_new = false;
+        let joined = |sentences: &[String]| (!sentences.is_empty()).then(|| sentences.join("; "));
+        self.troubles.set(Trouble::Net, joined(&failures.net));
+        self.troubles.set(Trouble::Table, failures.table.clone());
+        self.troubles
+            .set(Trouble::Sysctls, joined(&failures.sysctls));
+        if !failures.is_empty() {
+            self.timers.retry = Some(Instant::now() + RETRY);
+        }
+        if failures.table.is_none() && !self.view_is_old {
+            self.in_force = self
+                .cluster
+                .as_ref()
+                .and_then(|cluster| Some(cluster.network.as_ref()?.1));
+            if !self.ready {
+                self.ready = true;
+                self.was_ready = true;
+                self.retry_waiting = true;
+                self.timers.spool = Instant::now();
+                self.tell(Output::Ready);
+            }
+        }
+        failures
+    }
+
+    pub(super) fn tell(&mut self, output: Output) {
+        self.told.is_old = true;
+        // Nobody listens: then the process is ending.
+        let _ = self.out.send(output);
+    }
+
+    pub(super) fn event(&mut self, warning: bool, reason: &'static str, message: String) {
+        self.tell(Output::Event {
+            warning,
+            reason,
+            message,
+        });
+    }
+
+    /// The next report may be made after this.
+    pub(super) fn reported(&mut self, now: Instant) {
+        self.timers.report = now + REPORT;
+    }
+
+    /// Says what this kernel lacks.
+    fn announce_kernel(&mut self) {
+        let unprotected = self
+            .kernel
+            .as_ref()
+            .is_some_and(|kernel| !kernel.flags.owner);
+        let sentence = "this kernel has no owned nf_tables tables (Linux 6.9), so others can change or flush table inet weftnet; it is put right within a second";
+        self.troubles.set(
+            Trouble::Unprotected,
+            unprotected.then(|| sentence.to_owned()),
+        );
+    }
+}
