@@ -226,3 +226,49 @@ fn interface_name(bytes: &[u8]) -> Option<String> {
     let exact = !name.is_empty() && padding.iter().all(|byte| *byte == 0);
     exact.then(|| name.to_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn types_have_the_numbers_that_nft_gives_them() {
+        assert_eq!(type_id(&[Type::Ipv4Addr]), 7);
+        assert_eq!(type_id(&[Type::Ipv4Addr, Type::InetService]), 0x1cd);
+        assert_eq!(type_id(&[Type::Mark, Type::IfaceIndex]), 0x4d4);
+        assert_eq!(types(0x1cd), Some(vec![Type::Ipv4Addr, Type::InetService]));
+        assert_eq!(types(0), None);
+        assert_eq!(types(63), None, "no such type");
+    }
+
+    #[test]
+    fn parts_of_a_concatenation_fill_registers() {
+        let values = [Value::InetProto(6), Value::InetService(80)];
+        let bytes = concatenated(values.iter());
+        assert_eq!(bytes, [6, 0, 0, 0, 0, 80, 0, 0]);
+        let types = [Type::InetProto, Type::InetService];
+        assert_eq!(length(&types), 8);
+        assert_eq!(super::values(&types, &bytes), Some(values.to_vec()));
+        assert_eq!(super::values(&types, &bytes[..7]), None);
+        assert_eq!(concatenated([Value::InetProto(6)].iter()), [6]);
+    }
+
+    #[test]
+    fn neighbours_of_values_carry_over_bytes() {
+        assert_eq!(successor(&[1, 255]), Some(vec![2, 0]));
+        assert_eq!(successor(&[255, 255]), None);
+        assert_eq!(predecessor(&[2, 0]), Some(vec![1, 255]));
+        assert_eq!(predecessor(&[0, 0]), None);
+    }
+
+    #[test]
+    fn an_interface_name_is_padded_and_nothing_else() {
+        let name = Value::Ifname("eth0".to_owned());
+        let bytes = of(&name);
+        assert_eq!(bytes.len(), 16);
+        assert_eq!(value(Type::Ifname, &bytes), Some(name));
+        let mut odd = bytes;
+        odd[10] = b'x';
+        assert_eq!(value(Type::Ifname, &odd), None);
+    }
+}

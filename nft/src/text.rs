@@ -3,6 +3,7 @@
 //! The same table always prints the same text: one line for a rule, one for an element, names in
 //! order. Where nft knows a word for a number, the word is printed.
 
+use std::collections::BTreeMap;
 use std::fmt::{self, Display, Formatter};
 
 use crate::{
@@ -10,6 +11,7 @@ use crate::{
     TableFlags, Type,
 };
 
+mod change;
 mod statement;
 mod value;
 
@@ -38,10 +40,17 @@ impl Display for Table {
         }
         writeln!(f, "table inet {name} {{")?;
         table_flags(f, *flags)?;
+        let mut gap = *flags != TableFlags::default();
+        let mut separate = |f: &mut Formatter<'_>| {
+            let gap = std::mem::replace(&mut gap, true);
+            if gap { writeln!(f) } else { Ok(()) }
+        };
         for (name, set) in sets {
+            separate(f)?;
             write_set(f, name, set)?;
         }
         for (name, chain) in chains {
+            separate(f)?;
             write_chain(f, name, chain)?;
         }
         writeln!(f, "}}")
@@ -68,7 +77,7 @@ fn write_set(f: &mut Formatter<'_>, name: &str, set: &Set) -> fmt::Result {
         comment,
     } = set;
     let word = if data.is_some() { "map" } else { "set" };
-    writeln!(f, "\n\t{word} {name} {{")?;
+    writeln!(f, "\t{word} {name} {{")?;
     write!(f, "\t\ttype {}", concatenation(key))?;
     match data {
         None => writeln!(f)?,
@@ -101,26 +110,29 @@ fn write_set(f: &mut Formatter<'_>, name: &str, set: &Set) -> fmt::Result {
     writeln!(f, "\t}}")
 }
 
-fn write_elements(
-    f: &mut Formatter<'_>,
-    elements: &std::collections::BTreeMap<Key, Element>,
-) -> fmt::Result {
+fn write_elements(f: &mut Formatter<'_>, elements: &BTreeMap<Key, Element>) -> fmt::Result {
     if elements.is_empty() {
         return Ok(());
     }
     writeln!(f, "\t\telements = {{")?;
     for (key, element) in elements {
-        let Element { data, comment } = element;
-        write!(f, "\t\t\t{key}")?;
-        if let Some(comment) = comment {
-            write!(f, " comment \"{comment}\"")?;
-        }
-        if let Some(data) = data {
-            write!(f, " : {data}")?;
-        }
+        f.write_str("\t\t\t")?;
+        write_element(f, key, element)?;
         writeln!(f, ",")?;
     }
     writeln!(f, "\t\t}}")
+}
+
+fn write_element(f: &mut Formatter<'_>, key: &Key, element: &Element) -> fmt::Result {
+    let Element { data, comment } = element;
+    write!(f, "{key}")?;
+    if let Some(comment) = comment {
+        write!(f, " comment \"{comment}\"")?;
+    }
+    match data {
+        None => Ok(()),
+        Some(data) => write!(f, " : {data}"),
+    }
 }
 
 fn write_chain(f: &mut Formatter<'_>, name: &str, chain: &Chain) -> fmt::Result {
@@ -129,7 +141,7 @@ fn write_chain(f: &mut Formatter<'_>, name: &str, chain: &Chain) -> fmt::Result 
         rules,
         comment,
     } = chain;
-    writeln!(f, "\n\tchain {name} {{")?;
+    writeln!(f, "\tchain {name} {{")?;
     write_comment(f, comment.as_deref())?;
     if let Some(base) = base {
         writeln!(f, "\t\t{base}")?;

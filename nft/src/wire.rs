@@ -182,3 +182,45 @@ pub(crate) fn user_data(mut data: &[u8], kind: u8) -> Option<&[u8]> {
     }
     None
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn attributes_nest_and_come_back() {
+        let mut writer = Writer::default();
+        writer.nested(3, |writer| {
+            writer.string(1, "abc");
+            writer.be32(2, 7);
+        });
+        assert_eq!(writer.bytes.len(), 4 + 8 + 8);
+        let outer = Attributes::parse(&writer.bytes).unwrap();
+        let inner = Attributes::parse(outer.get(3).unwrap()).unwrap();
+        assert_eq!(inner.string(1).as_deref(), Some("abc"));
+        assert_eq!(inner.be32(2), Some(7));
+        assert_eq!(
+            inner.be32(1).map(|_| ()),
+            Some(()),
+            "four bytes are a number"
+        );
+        assert_eq!(inner.be64(2), None, "four bytes are no long number");
+    }
+
+    #[test]
+    fn an_attribute_beyond_its_message_is_an_error() {
+        let truncated = Attributes::parse(&[12, 0, 1, 0, 0, 0]);
+        assert_eq!(truncated.unwrap_err(), DecodeError::Attributes);
+        let too_short = Attributes::parse(&[3, 0, 1, 0]);
+        assert_eq!(too_short.unwrap_err(), DecodeError::Attributes);
+    }
+
+    #[test]
+    fn a_comment_has_the_form_that_nft_reads() {
+        let data = comment_user_data(0, "hi");
+        assert_eq!(data, [0, 3, b'h', b'i', 0]);
+        assert_eq!(user_data(&data, 0).map(text).as_deref(), Some("hi"));
+        assert_eq!(user_data(&data, 7), None);
+        assert_eq!(user_data(&[0, 9, 1], 0), None, "longer than what is there");
+    }
+}

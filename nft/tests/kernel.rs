@@ -8,6 +8,32 @@ use weft_nft::{Change, Statement, Table, diff, replace};
 use crate::namespace::{self, Kernel, nft, nft_check};
 use crate::{arbitrary, sample};
 
+/// What nft prints of the sample: every kind of statement, comment and element once.
+const LISTED: [&str; 22] = [
+    "type iface_index . ipv4_addr\n\t\tcomment \"link and address of each pod\"",
+    "elements = { \"lo\" . 10.1.0.7 comment \"default/web-0\" }",
+    "elements = { 10.0.0.0/8, 11.0.0.0/8 comment \"next to it\",",
+    "192.0.2.9-192.0.2.77, 198.51.100.1,",
+    "10.96.0.0/12 . 80-90 comment \"web\"",
+    "elements = { tcp . 8080 comment \"default/web-0\" : 10.1.0.7 . 80 }",
+    "\"eth0\" comment \"the uplink\" : goto refuse",
+    "comment \"answers instead of silence\"",
+    "ct state established,related accept",
+    "ct status ! dnat ct direction original ct original ip daddr 192.0.2.1 ct original ip6 saddr != 2001:db8::9 accept",
+    "iifname vmap @by-link",
+    "ip daddr . tcp dport @services accept",
+    "tcp dport { 80, 443 } ip saddr != 10.128.0.0/9 meta mark != 0x00004000 accept",
+    "sctp dport != 1000-2000 return",
+    "ip saddr @networks4 ip daddr != @networks4 oifname != \"lo\" masquerade fully-random",
+    "reject with tcp reset",
+    "reject with icmpx admin-prohibited comment \"the rest\"",
+    "iifname \"weft*\" iif . ip saddr != @pods counter packets 0 bytes 0 drop comment \"not the pod's address\"",
+    "udp dport 4789 ip6 saddr fd00:10::/48 notrack",
+    "fib daddr type local meta nfproto ipv4 meta l4proto { tcp, udp, sctp } dnat ip to meta l4proto . th dport map @host-ports4",
+    "dnat ip6 to ip6 daddr . meta l4proto . th dport map @host-ports6",
+    "ip6 daddr 2001:db8::53 tcp sport 53 dnat ip6 to [fd00:10::7]:53",
+];
+
 #[test]
 fn the_sample_is_loaded_read_back_and_listed() {
     namespace::run(|| {
@@ -20,7 +46,9 @@ fn the_sample_is_loaded_read_back_and_listed() {
 
         let (listed, text) = nft(&["list", "table", "inet", "sample"]);
         assert!(listed, "{text}");
-        insta::assert_snapshot!("listed", text);
+        for line in LISTED {
+            assert!(text.contains(line), "{line:?} is missing from {text}");
+        }
         let (accepted, said) = nft_check(&table.to_string());
         assert!(accepted, "{said}");
     });
@@ -45,16 +73,12 @@ fn nft_lists_the_sample_as_json() {
         assert_eq!(of_kind("rule"), rules);
         assert_eq!(of_kind("chain"), table.chains.len());
         assert_eq!(of_kind("set") + of_kind("map"), table.sets.len());
-        for object in objects
+        let masquerade = objects
             .iter()
-            .filter(|object| object["rule"].is_object() || object["chain"].is_object())
-        {
-            let parsed: Result<nftables::schema::NfObject<'static>, _> =
-                serde_json::from_value(object.clone());
-            if parsed.is_err() {
-                eprintln!("NO {object}");
-            }
-        }
+            .filter(|object| object["rule"]["chain"] == "leave");
+        let flags = masquerade.map(|rule| &rule["rule"]["expr"][3]["masquerade"]["flags"]);
+        let flags: Vec<_> = flags.collect();
+        assert_eq!(flags[0], "fully-random");
     });
 }
 
@@ -141,7 +165,7 @@ fn a_refusal_names_the_change() {
             },
         ];
         let (change, refusal) = kernel.apply(&batch).unwrap_err();
-        assert_eq!(change, Some(batch.changes[1].clone()));
+        assert_eq!(change.as_deref(), Some("delete chain refuse"));
         assert_eq!(refusal.errno, 16, "EBUSY: {refusal}");
         assert_eq!(kernel.read("sample"), sample::table(), "nothing changed");
     });

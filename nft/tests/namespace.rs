@@ -9,7 +9,7 @@ use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_NETFILTER};
 use nix::sched::{CloneFlags, unshare};
 use weft_nft::decode::{self, Content, Message, Reader, Refusal};
 use weft_nft::encode::{self, Request};
-use weft_nft::{Batch, Change, Table};
+use weft_nft::{Batch, Table};
 
 /// Runs a test in a new network namespace; without root or nft it fails.
 pub fn run(test: impl FnOnce() + Send + 'static) {
@@ -90,8 +90,8 @@ impl Kernel {
         address.port_number()
     }
 
-    /// Carries out a batch.
-    pub fn apply(&mut self, batch: &Batch) -> Result<(), (Option<Change>, Refusal)> {
+    /// Carries out a batch; an error says at which change.
+    pub fn apply(&mut self, batch: &Batch) -> Result<(), (Option<String>, Refusal)> {
         let encoded = encode::batch(batch, self.sequence, None).unwrap();
         self.sequence = encoded.next_sequence;
         self.socket.send(&encoded.bytes, 0).unwrap();
@@ -100,7 +100,7 @@ impl Kernel {
             for message in self.receive() {
                 if let Content::Refused(refusal) = message.content {
                     let change = encoded.change(refusal.sequence);
-                    let change = change.map(|index| batch.changes[index].clone());
+                    let change = change.map(|index| batch.changes[index].to_string());
                     refused.get_or_insert((change, refusal));
                 }
                 if message.sequence == encoded.acknowledged_sequence {
