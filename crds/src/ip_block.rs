@@ -23,8 +23,8 @@ use serde::{Deserialize, Serialize};
     printcolumn = r#"{"name":"Node","type":"string","jsonPath":".spec.node"}"#,
     printcolumn = r#"{"name":"State","type":"string","jsonPath":".spec.state"}"#,
     printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#,
-    selectable = "spec.node",
-    selectable = "spec.pool",
+    selectable = ".spec.node",
+    selectable = ".spec.pool",
     validation = Rule::new("self.metadata.name.startsWith(isCIDR(self.spec.cidr) && cidr(self.spec.cidr).ip().family() == 6 ? 'v6-' : 'v4-')").message("the name of an IPBlock is made from its network: v4-0a400000-26 for 10.64.0.0/26")
 )]
 #[x_kube(

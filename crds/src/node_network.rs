@@ -30,6 +30,8 @@ pub struct NodeNetworkSpec {
     pub overlays: Vec<NodeOverlay>,
     /// All accepted pools of the cluster: their networks are excepted from masquerading everywhere.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    // The bound is what the API server's budget for validation rules allows.
+    #[schemars(length(max = 128))]
     pub pools: Vec<NodePool>,
 }
 

@@ -24,8 +24,8 @@ use serde::{Deserialize, Serialize};
     printcolumn = r#"{"name":"Address","type":"string","jsonPath":".spec.addresses"}"#,
     printcolumn = r#"{"name":"Pool","type":"string","jsonPath":".spec.pools"}"#,
     printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#,
-    selectable = "spec.node",
-    selectable = "spec.pod"
+    selectable = ".spec.node",
+    selectable = ".spec.pod"
 )]
 #[x_kube(
     validation = Rule::new("self.node == oldSelf.node && self.pod == oldSelf.pod").message("spec.node and spec.pod of a PodAddress cannot change")
