@@ -33,7 +33,10 @@ impl ConntrackSocket {
     pub fn open() -> Result<Self, Error> {
         let transport = Transport::open(NETLINK_NETFILTER)?;
         transport.report_errors_in_full()?;
-        Ok(Self { transport, dumps: 0 })
+        Ok(Self {
+            transport,
+            dumps: 0,
+        })
     }
 
     /// Deletes every entry that has the address as source or destination, before or after translation.
@@ -65,8 +68,11 @@ impl ConntrackSocket {
         }
     }
 
-    /// Lists and deletes one by one.
-    pub(crate) fn delete_listed(&mut self, address: IpAddr) -> Result<(), Error> {
+    /// Does the same by listing, as [`Self::delete`] does where the kernel cannot delete by address.
+    ///
+    /// # Errors
+    /// When the socket fails or the kernel refuses.
+    pub fn delete_listed(&mut self, address: IpAddr) -> Result<(), Error> {
         for end in End::ALL {
             for entry in self.list(end, address)? {
                 match self.acknowledged(&entry)? {

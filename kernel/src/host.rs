@@ -61,8 +61,15 @@ pub fn has_ipv6(sysctls: &Path) -> bool {
 /// When the socket fails.
 pub fn can_make_vxlan(socket: &mut Socket) -> Result<bool, Error> {
     let mut message = LinkMessage::default();
-    message.attributes.push(LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Vxlan)]));
-    let request = Request::new(RouteNetlinkMessage::NewLink(message), NLM_F_CREATE | NLM_F_EXCL);
+    message
+        .attributes
+        .push(LinkAttribute::LinkInfo(vec![LinkInfo::Kind(
+            InfoKind::Vxlan,
+        )]));
+    let request = Request::new(
+        RouteNetlinkMessage::NewLink(message),
+        NLM_F_CREATE | NLM_F_EXCL,
+    );
     let outcomes = socket.request(&[request])?;
     Ok(matches!(outcomes.as_slice(), [Err(refusal)] if refusal.errno == Errno::EINVAL))
 }
@@ -102,10 +109,13 @@ fn interfaces(socket: &mut Socket) -> Result<Interfaces, Error> {
 }
 
 fn accepts_advertisements(message: &LinkMessage) -> bool {
-    let families = message.attributes.iter().filter_map(|attribute| match attribute {
-        LinkAttribute::AfSpecUnspec(families) => Some(families),
-        _ => None,
-    });
+    let families = message
+        .attributes
+        .iter()
+        .filter_map(|attribute| match attribute {
+            LinkAttribute::AfSpecUnspec(families) => Some(families),
+            _ => None,
+        });
     families.flatten().any(|family| match family {
         AfSpecUnspec::Inet6(settings) => settings
             .iter()
@@ -114,7 +124,11 @@ fn accepts_advertisements(message: &LinkMessage) -> bool {
     })
 }
 
-fn addresses(socket: &mut Socket, family: AddressFamily, interfaces: &mut Interfaces) -> Result<(), Error> {
+fn addresses(
+    socket: &mut Socket,
+    family: AddressFamily,
+    interfaces: &mut Interfaces,
+) -> Result<(), Error> {
     for message in socket.dump(&address::list(family), |_| true)? {
         let RouteNetlinkMessage::NewAddress(message) = message else {
             continue;
@@ -136,7 +150,11 @@ fn is_global(address: IpNet) -> bool {
     }
 }
 
-fn default_routes(socket: &mut Socket, family: AddressFamily, interfaces: &mut Interfaces) -> Result<(), Error> {
+fn default_routes(
+    socket: &mut Socket,
+    family: AddressFamily,
+    interfaces: &mut Interfaces,
+) -> Result<(), Error> {
     // Second byte of `rtmsg`: the length of the destination's prefix.
     let is_default = |payload: &[u8]| payload.get(1) == Some(&0);
     for message in socket.dump(&route::list(family, None), is_default)? {
@@ -150,7 +168,8 @@ fn default_routes(socket: &mut Socket, family: AddressFamily, interfaces: &mut I
         for index in leaves_by(&message) {
             if let Some(interface) = interfaces.get_mut(&index) {
                 interface.view.default_route = true;
-                interface.view.router_advertisements |= advertised && interface.accepts_advertisements;
+                interface.view.router_advertisements |=
+                    advertised && interface.accepts_advertisements;
             }
         }
     }

@@ -3,7 +3,7 @@
 //!
 //! Events carry what is there now, so that a reader that knows what should be there can tell a repair
 //! from a matter of course without listing anything. Changes made by sockets named as our own are left
-//! out. A queue that overflowed is an event too: everything must be read back.
+//! out, but the kernel tells the end of neighbours and forwarding entries without a name. A queue that overflowed is an event too: everything must be read back.
 
 mod route;
 mod table;
@@ -114,6 +114,42 @@ pub enum What {
     Overflow,
 }
 
+impl What {
+    fn is_same_object(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Vxlan { link: a, .. }, Self::Vxlan { link: b, .. })
+            | (Self::PodLink { link: a, .. }, Self::PodLink { link: b, .. }) => a == b,
+            (Self::Address { address: a, .. }, Self::Address { address: b, .. }) => {
+                (&a.link, a.address) == (&b.link, b.address)
+            }
+            (
+                Self::Neighbour {
+                    link: a,
+                    address: one,
+                    ..
+                },
+                Self::Neighbour {
+                    link: b,
+                    address: other,
+                    ..
+                },
+            ) => (a, one) == (b, other),
+            (
+                Self::Forwarding {
+                    link: a, mac: one, ..
+                },
+                Self::Forwarding {
+                    link: b,
+                    mac: other,
+                    ..
+                },
+            ) => (a, one) == (b, other),
+            (Self::Route { to: a, .. }, Self::Route { to: b, .. }) => a == b,
+            _ => false,
+        }
+    }
+}
+
 /// Listens to what others do.
 #[derive(Debug)]
 pub struct Monitor {
@@ -192,8 +228,15 @@ impl Monitor {
                 let Some(what) = route::read(&message, &mut self.names) else {
                     continue;
                 };
-                if !self.own_ports.contains(&port) {
-                    let by = By { port: (port != 0).then_some(port), ..By::default() };
+                if self.own_ports.contains(&port) {
+                    // The kernel tells the end of some objects without saying whose doing it was; what we made
+                    // of it since is what counts.
+                    events.retain(|event| !event.what.is_same_object(&what));
+                } else {
+                    let by = By {
+                        port: (port != 0).then_some(port),
+                        ..By::default()
+                    };
                     events.push(Event { what, by });
                 }
             }

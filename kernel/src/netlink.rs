@@ -88,7 +88,10 @@ impl Socket {
     ///
     /// # Errors
     /// When the socket fails or the kernel refuses.
-    pub fn get(&mut self, message: RouteNetlinkMessage) -> Result<Result<RouteNetlinkMessage, Refusal>, Error> {
+    pub fn get(
+        &mut self,
+        message: RouteNetlinkMessage,
+    ) -> Result<Result<RouteNetlinkMessage, Refusal>, Error> {
         let (outcomes, mut replies) = self.query(&[Request::new(message, 0)])?;
         let outcome = outcomes.into_iter().next().unwrap_or(Ok(()));
         match (outcome, replies.pop()) {
@@ -160,7 +163,10 @@ impl Socket {
     fn over(transport: Transport) -> Result<Self, Error> {
         transport.report_errors_in_full()?;
         transport.filter_dumps_in_kernel();
-        Ok(Self { transport, dumps: 0 })
+        Ok(Self {
+            transport,
+            dumps: 0,
+        })
     }
 
     fn exchange(
@@ -177,7 +183,12 @@ impl Socket {
         for (request, sequence) in batch.iter().zip(0_u32..) {
             let sequence = first.wrapping_add(sequence);
             let ack = if sequence == last { NLM_F_ACK } else { 0 };
-            encode(&request.message, NLM_F_REQUEST | request.flags | ack, sequence, &mut bytes);
+            encode(
+                &request.message,
+                NLM_F_REQUEST | request.flags | ack,
+                sequence,
+                &mut bytes,
+            );
         }
         self.transport.drain();
         self.transport.send(&bytes)?;
@@ -229,7 +240,11 @@ impl Socket {
             }
             Ok(())
         })?;
-        if complete { Ok(found) } else { Err(Error::Interrupted) }
+        if complete {
+            Ok(found)
+        } else {
+            Err(Error::Interrupted)
+        }
     }
 }
 

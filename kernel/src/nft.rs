@@ -100,7 +100,9 @@ impl NftSocket {
         let mut last = netlink::Error::Interrupted;
         for _ in 0..READ_ATTEMPTS {
             match self.read_once(name) {
-                Err(Error::Socket(error @ (netlink::Error::Interrupted | netlink::Error::Lost))) => last = error,
+                Err(Error::Socket(
+                    error @ (netlink::Error::Interrupted | netlink::Error::Lost),
+                )) => last = error,
                 done => return done,
             }
         }
@@ -153,13 +155,20 @@ impl NftSocket {
     fn over(transport: Transport) -> Result<Self, Error> {
         transport.report_errors_in_full()?;
         transport.grow_buffers(SEND_BUFFER, RECEIVE_BUFFER);
-        Ok(Self { transport, commits: 0, dumps: 0 })
+        Ok(Self {
+            transport,
+            commits: 0,
+            dumps: 0,
+        })
     }
 
     fn exchange(&mut self, batch: &Batch, encoded: &Encoded) -> Result<(), Error> {
         match self.transport.send(&encoded.bytes) {
             Ok(()) => {}
-            Err(netlink::Error::Send { bytes, errno: Errno::EMSGSIZE | Errno::ENOBUFS }) => {
+            Err(netlink::Error::Send {
+                bytes,
+                errno: Errno::EMSGSIZE | Errno::ENOBUFS,
+            }) => {
                 return Err(Error::TooLarge { bytes });
             }
             Err(error) => return Err(error.into()),
@@ -180,15 +189,22 @@ impl NftSocket {
                 }
                 match message.content {
                     Content::Refused(refusal) => {
-                        let change = encoded.change(refusal.sequence).and_then(|place| batch.changes.get(place));
+                        let change = encoded
+                            .change(refusal.sequence)
+                            .and_then(|place| batch.changes.get(place));
                         let refusal = netlink::Refusal {
                             errno: Errno::from_raw(refusal.errno),
                             explanation: refusal.message,
                         };
-                        let change = change.map_or_else(|| format!("commit table {}", batch.table), describe);
+                        let change = change
+                            .map_or_else(|| format!("commit table {}", batch.table), describe);
                         first.get_or_insert(Error::Refused { refusal, change });
                     }
-                    Content::Acknowledged | Content::Done | Content::New(_) | Content::Deleted(_) | Content::Other => {}
+                    Content::Acknowledged
+                    | Content::Done
+                    | Content::New(_)
+                    | Content::Deleted(_)
+                    | Content::Other => {}
                 }
                 if message.sequence == encoded.acknowledged_sequence {
                     return first.map_or(Ok(()), Err);
@@ -216,7 +232,10 @@ impl NftSocket {
             return Err(netlink::Error::Interrupted.into());
         }
         let owner_port = reader.owner_port();
-        Ok(Found { table: reader.finish(), owner_port })
+        Ok(Found {
+            table: reader.finish(),
+            owner_port,
+        })
     }
 
     fn dump(&mut self, request: Request<'_>, reader: &mut Reader) -> Result<(), Error> {
@@ -234,7 +253,11 @@ impl NftSocket {
                 match &message.content {
                     Content::Done => return Ok(()),
                     // No such table or set (any more).
-                    Content::Refused(refusal) if Errno::from_raw(refusal.errno) == Errno::ENOENT => return Ok(()),
+                    Content::Refused(refusal)
+                        if Errno::from_raw(refusal.errno) == Errno::ENOENT =>
+                    {
+                        return Ok(());
+                    }
                     Content::Refused(refusal) if Errno::from_raw(refusal.errno) == Errno::EINTR => {
                         return Err(netlink::Error::Interrupted.into());
                     }
@@ -255,7 +278,8 @@ impl NftSocket {
     fn generation(&mut self) -> Result<u32, Error> {
         let sequence = self.transport.take_sequences(1);
         self.transport.drain();
-        self.transport.send(&encode::request(Request::Generation, sequence))?;
+        self.transport
+            .send(&encode::request(Request::Generation, sequence))?;
         loop {
             let datagram = self.transport.receive()?.ok_or(netlink::Error::Lost)?;
             for message in weft_nft::decode::messages(datagram) {
@@ -266,7 +290,8 @@ impl NftSocket {
                         ..
                     } => return Ok(id),
                     message => {
-                        let unexpected = format!("expected a generation, got {:?}", message.content);
+                        let unexpected =
+                            format!("expected a generation, got {:?}", message.content);
                         return Err(netlink::Error::Unreadable(unexpected).into());
                     }
                 }
@@ -289,5 +314,8 @@ impl From<NftSocket> for OwnedFd {
 
 /// Somebody else's transaction came between, or memory is short for the moment.
 fn is_passing(errno: Errno) -> bool {
-    matches!(errno, Errno::EAGAIN | Errno::EINTR | Errno::ERESTART | Errno::ENOBUFS)
+    matches!(
+        errno,
+        Errno::EAGAIN | Errno::EINTR | Errno::ERESTART | Errno::ENOBUFS
+    )
 }

@@ -67,7 +67,9 @@ pub enum Error {
     #[error(transparent)]
     Refused(#[from] Failure),
     /// The pod has an interface of that name that is not ours.
-    #[error("the pod has an interface {0} already that is not the other end of {1}: another plugin made it")]
+    #[error(
+        "the pod has an interface {0} already that is not the other end of {1}: another plugin made it"
+    )]
     Foreign(String, LinkName),
 }
 
@@ -96,18 +98,31 @@ pub fn wire(
         Created::Taken { pod_end } => {
             if let Some(pod_end) = pod_end {
                 let host_end = link::find(host, &wiring.host_link).map_err(Error::Host)?;
-                if host_end.as_ref().is_none_or(|end| end.peer != Some(pod_end.index)) || pod_end.kind != Some(InfoKind::Veth) {
-                    return Err(Error::Foreign(wiring.ifname.clone(), wiring.host_link.clone()));
+                if host_end
+                    .as_ref()
+                    .is_none_or(|end| end.peer != Some(pod_end.index))
+                    || pod_end.kind != Some(InfoKind::Veth)
+                {
+                    return Err(Error::Foreign(
+                        wiring.ifname.clone(),
+                        wiring.host_link.clone(),
+                    ));
                 }
                 if let (Some(end), true) = (host_end, verify(host, pod, wiring)?.is_empty()) {
-                    return Ok(Wired { host_index: end.index, created: false });
+                    return Ok(Wired {
+                        host_index: end.index,
+                        created: false,
+                    });
                 }
             }
             // Half made, for another address, or left by a sandbox that is going: made anew.
             unwire(host, &wiring.host_link)?;
             match create(pod, host_namespace, wiring)? {
                 Created::New(pair) => configure(host, pod, wiring, pair),
-                Created::Taken { .. } => Err(Error::Foreign(wiring.ifname.clone(), wiring.host_link.clone())),
+                Created::Taken { .. } => Err(Error::Foreign(
+                    wiring.ifname.clone(),
+                    wiring.host_link.clone(),
+                )),
             }
         }
     }
@@ -122,7 +137,11 @@ pub fn unwire(host: &mut Socket, host_link: &str) -> Result<bool, Error> {
     let outcomes = host.request(&[step.request]).map_err(Error::Host)?;
     match outcomes.into_iter().next() {
         Some(Err(refusal)) if netlink::is_absence(refusal.errno) => Ok(false),
-        Some(Err(refusal)) => Err(Failure { what: step.what, refusal }.into()),
+        Some(Err(refusal)) => Err(Failure {
+            what: step.what,
+            refusal,
+        }
+        .into()),
         _ => Ok(true),
     }
 }
@@ -157,7 +176,10 @@ fn create(pod: &mut Socket, host_namespace: &OwnedFd, wiring: &Wiring) -> Result
             LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer))),
         ]),
     ]);
-    let new = Request::new(RouteNetlinkMessage::NewLink(message), NLM_F_CREATE | NLM_F_EXCL);
+    let new = Request::new(
+        RouteNetlinkMessage::NewLink(message),
+        NLM_F_CREATE | NLM_F_EXCL,
+    );
     let get = Request::new(link::query(&wiring.ifname), 0);
     let (outcomes, replies) = pod.query(&[new, get]).map_err(Error::Pod)?;
     let pod_end = replies.into_iter().find_map(|(_, reply)| match reply {
@@ -170,7 +192,10 @@ fn create(pod: &mut Socket, host_namespace: &OwnedFd, wiring: &Wiring) -> Result
         _ => {
             let pair = pod_end.and_then(|end| {
                 let (pod_index, host_index) = (end.index, end.peer?);
-                Some(Created::New(Pair { pod_index, host_index }))
+                Some(Created::New(Pair {
+                    pod_index,
+                    host_index,
+                }))
             });
             pair.ok_or(Error::Pod(netlink::Error::Lost))
         }
@@ -178,17 +203,32 @@ fn create(pod: &mut Socket, host_namespace: &OwnedFd, wiring: &Wiring) -> Result
 }
 
 fn create_failed(wiring: &Wiring, refusal: Refusal) -> Error {
-    let what = format!("create the veth pair {} and {}", wiring.host_link, wiring.ifname);
+    let what = format!(
+        "create the veth pair {} and {}",
+        wiring.host_link, wiring.ifname
+    );
     Failure { what, refusal }.into()
 }
 
-fn configure(host: &mut Socket, pod: &mut Socket, wiring: &Wiring, pair: Pair) -> Result<Wired, Error> {
+fn configure(
+    host: &mut Socket,
+    pod: &mut Socket,
+    wiring: &Wiring,
+    pair: Pair,
+) -> Result<Wired, Error> {
     all(host, &host_steps(wiring), Error::Host)?;
     all(pod, &pod_steps(wiring, pair.pod_index), Error::Pod)?;
-    Ok(Wired { host_index: pair.host_index, created: true })
+    Ok(Wired {
+        host_index: pair.host_index,
+        created: true,
+    })
 }
 
-fn all(socket: &mut Socket, steps: &[Step], failed: fn(netlink::Error) -> Error) -> Result<(), Error> {
+fn all(
+    socket: &mut Socket,
+    steps: &[Step],
+    failed: fn(netlink::Error) -> Error,
+) -> Result<(), Error> {
     match execute(socket, steps).map_err(failed)?.into_iter().next() {
         None => Ok(()),
         Some((_, failure)) => Err(failure.into()),

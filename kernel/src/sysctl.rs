@@ -21,7 +21,9 @@ pub struct Written {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The name leads out of the directory, or is none.
-    #[error("{0:?} is not the name of a sysctl: write it like \"ipv4/ip_forward\", without \".\" and \"..\"")]
+    #[error(
+        "{0:?} is not the name of a sysctl: write it like \"ipv4/ip_forward\", without \".\" and \"..\""
+    )]
     Name(String),
     /// The file could not be read.
     #[error("failed to read sysctl {name}: {source}")]
@@ -49,7 +51,9 @@ impl Error {
     pub fn is_absence(&self) -> bool {
         match self {
             Self::Name(_) => false,
-            Self::Read { source, .. } | Self::Write { source, .. } => source.kind() == io::ErrorKind::NotFound,
+            Self::Read { source, .. } | Self::Write { source, .. } => {
+                source.kind() == io::ErrorKind::NotFound
+            }
         }
     }
 }
@@ -61,7 +65,10 @@ impl Error {
 pub fn read(root: &Path, name: &str) -> Result<String, Error> {
     let path = path(root, name)?;
     let name = || name.to_owned();
-    let value = std::fs::read_to_string(path).map_err(|source| Error::Read { name: name(), source })?;
+    let value = std::fs::read_to_string(path).map_err(|source| Error::Read {
+        name: name(),
+        source,
+    })?;
     Ok(normal(&value))
 }
 
@@ -105,7 +112,9 @@ pub fn set(root: &Path, name: &str, value: &str) -> Result<Option<Written>, Erro
 
 fn path(root: &Path, name: &str) -> Result<PathBuf, Error> {
     let relative = Path::new(name);
-    let plain = relative.components().all(|component| matches!(component, Component::Normal(_)));
+    let plain = relative
+        .components()
+        .all(|component| matches!(component, Component::Normal(_)));
     if name.is_empty() || !plain || name.contains('\0') {
         return Err(Error::Name(name.to_owned()));
     }

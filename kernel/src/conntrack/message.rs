@@ -49,18 +49,38 @@ pub(super) struct Request {
 
 impl End {
     pub(super) const ALL: [Self; 4] = [
-        Self { reply: false, destination: false },
-        Self { reply: true, destination: false },
-        Self { reply: false, destination: true },
-        Self { reply: true, destination: true },
+        Self {
+            reply: false,
+            destination: false,
+        },
+        Self {
+            reply: true,
+            destination: false,
+        },
+        Self {
+            reply: false,
+            destination: true,
+        },
+        Self {
+            reply: true,
+            destination: true,
+        },
     ];
 
     fn tuple(self) -> u16 {
-        if self.reply { CTA_TUPLE_REPLY } else { CTA_TUPLE_ORIG }
+        if self.reply {
+            CTA_TUPLE_REPLY
+        } else {
+            CTA_TUPLE_ORIG
+        }
     }
 
     fn attribute(self, address: IpAddr) -> u16 {
-        let source = if address.is_ipv4() { CTA_IP_V4_SRC } else { CTA_IP_V6_SRC };
+        let source = if address.is_ipv4() {
+            CTA_IP_V4_SRC
+        } else {
+            CTA_IP_V6_SRC
+        };
         source + u16::from(self.destination)
     }
 }
@@ -84,8 +104,15 @@ impl Request {
 /// Concerns the entries that have the address at this end.
 pub(super) fn filtered(verb: Verb, end: End, address: IpAddr) -> Request {
     let octets = octets(address);
-    let ip = nested(CTA_TUPLE_IP, &[DefaultNla::new(end.attribute(address), octets)]);
-    let compared = if end.destination { FILTER_DST } else { FILTER_SRC };
+    let ip = nested(
+        CTA_TUPLE_IP,
+        &[DefaultNla::new(end.attribute(address), octets)],
+    );
+    let compared = if end.destination {
+        FILTER_DST
+    } else {
+        FILTER_SRC
+    };
     let flags = |wanted: bool| (if wanted { compared } else { 0 }).to_ne_bytes().to_vec();
     let filter = [
         DefaultNla::new(CTA_FILTER_ORIG_FLAGS, flags(!end.reply)),
@@ -101,7 +128,10 @@ pub(super) fn filtered(verb: Verb, end: End, address: IpAddr) -> Request {
 /// The deletion of a listed entry, if it has the address at this end: the kernel may not have filtered.
 pub(super) fn deletion_of(payload: &[u8], end: End, address: IpAddr) -> Option<Request> {
     let attributes = payload.get(NFGEN..)?;
-    let ip = find(find(find(attributes, end.tuple())?, CTA_TUPLE_IP)?, end.attribute(address))?;
+    let ip = find(
+        find(find(attributes, end.tuple())?, CTA_TUPLE_IP)?,
+        end.attribute(address),
+    )?;
     if ip != octets(address) {
         return None;
     }
@@ -109,7 +139,12 @@ pub(super) fn deletion_of(payload: &[u8], end: End, address: IpAddr) -> Option<R
     let kept = [(CTA_TUPLE_ORIG, NLA_F_NESTED), (CTA_ZONE, 0), (CTA_ID, 0)];
     let attributes = kept
         .into_iter()
-        .filter_map(|(kind, flag)| Some(DefaultNla::new(kind | flag, find(attributes, kind)?.to_vec())))
+        .filter_map(|(kind, flag)| {
+            Some(DefaultNla::new(
+                kind | flag,
+                find(attributes, kind)?.to_vec(),
+            ))
+        })
         .collect();
     Some(Request {
         verb: Verb::Delete,
@@ -119,7 +154,9 @@ pub(super) fn deletion_of(payload: &[u8], end: End, address: IpAddr) -> Option<R
 }
 
 fn find(attributes: &[u8], kind: u16) -> Option<&[u8]> {
-    let found = NlasIterator::new(attributes).flatten().find(|attribute| attribute.kind() == kind)?;
+    let found = NlasIterator::new(attributes)
+        .flatten()
+        .find(|attribute| attribute.kind() == kind)?;
     let length = usize::from(found.length());
     found.into_inner().get(4..length)
 }
@@ -153,7 +190,10 @@ mod tests {
         let tuple = |source: [u8; 4], destination: [u8; 4]| {
             [nested(
                 CTA_TUPLE_IP,
-                &[DefaultNla::new(1, source.to_vec()), DefaultNla::new(2, destination.to_vec())],
+                &[
+                    DefaultNla::new(1, source.to_vec()),
+                    DefaultNla::new(2, destination.to_vec()),
+                ],
             )]
         };
         let (a, b) = ([10, 0, 0, 1], [10, 0, 0, 2]);
@@ -184,6 +224,10 @@ mod tests {
     fn a_deletion_names_the_very_entry() {
         let deletion = deletion_of(&entry(), End::ALL[0], "10.0.0.1".parse().unwrap()).unwrap();
         assert_eq!(deletion.verb, Verb::Delete);
-        assert!(deletion.attributes.contains(&DefaultNla::new(CTA_ID, vec![0, 0, 0, 7])));
+        assert!(
+            deletion
+                .attributes
+                .contains(&DefaultNla::new(CTA_ID, vec![0, 0, 0, 7]))
+        );
     }
 }

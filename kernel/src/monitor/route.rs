@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use netlink_packet_route::address::AddressMessage;
 use netlink_packet_route::link::LinkMessage;
 use netlink_packet_route::neighbour::NeighbourMessage;
-use netlink_packet_route::address::AddressMessage;
 use netlink_packet_route::route::RouteMessage;
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use weft_core::names::{OurLink, recognise};
@@ -42,8 +42,12 @@ pub(super) fn read(message: &Message<'_>, names: &mut Names) -> Option<What> {
         RouteNetlinkMessage::DelLink(message) => link_changed(&message, names, true),
         RouteNetlinkMessage::NewAddress(message) => address_changed(&message, names, false),
         RouteNetlinkMessage::DelAddress(message) => address_changed(&message, names, true),
-        RouteNetlinkMessage::NewNeighbour(message) => neighbour_changed(&message, payload, names, false),
-        RouteNetlinkMessage::DelNeighbour(message) => neighbour_changed(&message, payload, names, true),
+        RouteNetlinkMessage::NewNeighbour(message) => {
+            neighbour_changed(&message, payload, names, false)
+        }
+        RouteNetlinkMessage::DelNeighbour(message) => {
+            neighbour_changed(&message, payload, names, true)
+        }
         RouteNetlinkMessage::NewRoute(message) => route_changed(&message, names, false),
         RouteNetlinkMessage::DelRoute(message) => route_changed(&message, names, true),
         _ => None,
@@ -72,8 +76,14 @@ fn link_changed(message: &LinkMessage, names: &mut Names, gone: bool) -> Option<
         _ => (found.name.clone(), (!gone).then_some(&found)),
     };
     Some(match recognise(&name)? {
-        OurLink::Pod => What::PodLink { link: name, now: now.and_then(link::Observed::pod_link) },
-        OurLink::Vxlan => What::Vxlan { link: name, now: now.and_then(link::Observed::vxlan) },
+        OurLink::Pod => What::PodLink {
+            link: name,
+            now: now.and_then(link::Observed::pod_link),
+        },
+        OurLink::Vxlan => What::Vxlan {
+            link: name,
+            now: now.and_then(link::Observed::vxlan),
+        },
     })
 }
 
@@ -81,15 +91,31 @@ fn address_changed(message: &AddressMessage, names: &Names, gone: bool) -> Optio
     let (link, _) = our_link(names, Some(message.header.index))?;
     let (address, link_scope) = address::read(message)?;
     let link = link.clone();
-    Some(What::Address { address: LinkAddress { link, address, link_scope }, gone })
+    Some(What::Address {
+        address: LinkAddress {
+            link,
+            address,
+            link_scope,
+        },
+        gone,
+    })
 }
 
-fn neighbour_changed(message: &NeighbourMessage, payload: &[u8], names: &Names, gone: bool) -> Option<What> {
+fn neighbour_changed(
+    message: &NeighbourMessage,
+    payload: &[u8],
+    names: &Names,
+    gone: bool,
+) -> Option<What> {
     let (link, kind) = our_link(names, Some(message.header.ifindex))?;
     let link = link.clone();
     if message.header.family == AddressFamily::Bridge {
         let (mac, node) = neighbour::read_forwarding(message).filter(|_| kind == OurLink::Vxlan)?;
-        return Some(What::Forwarding { link, mac, now: (!gone).then_some(node) });
+        return Some(What::Forwarding {
+            link,
+            mac,
+            now: (!gone).then_some(node),
+        });
     }
     let address = neighbour::destination(message)?;
     let permanent = !gone && neighbour::is_permanent(payload);
@@ -100,5 +126,8 @@ fn neighbour_changed(message: &NeighbourMessage, payload: &[u8], names: &Names, 
 fn route_changed(message: &RouteMessage, names: &Names, gone: bool) -> Option<What> {
     let to = route::destination(message)?;
     let now = route::read(message, |index| names.get(&index).cloned()).map(|(_, route)| route);
-    Some(What::Route { to, now: now.filter(|_| !gone) })
+    Some(What::Route {
+        to,
+        now: now.filter(|_| !gone),
+    })
 }

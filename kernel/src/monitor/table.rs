@@ -34,7 +34,11 @@ impl Listener {
         self.transport.as_fd()
     }
 
-    pub(super) fn read(&mut self, own_ports: &BTreeSet<u32>, events: &mut Vec<Event>) -> Result<(), Error> {
+    pub(super) fn read(
+        &mut self,
+        own_ports: &BTreeSet<u32>,
+        events: &mut Vec<Event>,
+    ) -> Result<(), Error> {
         loop {
             let datagram = match self.transport.receive() {
                 Ok(Some(datagram)) => datagram,
@@ -58,11 +62,23 @@ impl Listener {
                     self.changes += 1;
                     self.first.get_or_insert_with(|| words(&decoded.content));
                 }
-                if let Content::New(Object::Generation { id: _, process, name }) = decoded.content {
+                if let Content::New(Object::Generation {
+                    id: _,
+                    process,
+                    name,
+                }) = decoded.content
+                {
                     let changes = std::mem::take(&mut self.changes);
                     if let Some(first) = self.first.take() {
-                        let by = By { port: (port != 0).then_some(port), process, name };
-                        events.push(Event { what: What::Table { first, changes }, by });
+                        let by = By {
+                            port: (port != 0).then_some(port),
+                            process,
+                            name,
+                        };
+                        events.push(Event {
+                            what: What::Table { first, changes },
+                            by,
+                        });
                     }
                 }
             }

@@ -17,13 +17,19 @@ pub(crate) fn add(link: &str, index: u32, address: IpNet, link_scope: bool) -> S
         let flags = AddressFlags::Nodad | AddressFlags::Permanent;
         message.attributes.push(AddressAttribute::Flags(flags));
     }
-    let request = Request::new(RouteNetlinkMessage::NewAddress(message), NLM_F_CREATE | NLM_F_REPLACE);
+    let request = Request::new(
+        RouteNetlinkMessage::NewAddress(message),
+        NLM_F_CREATE | NLM_F_REPLACE,
+    );
     Step::new(format!("add address {address} to link {link}"), request)
 }
 
 /// Takes an address from a link.
 pub(crate) fn delete(link: &str, index: u32, address: IpNet) -> Step {
-    let request = Request::new(RouteNetlinkMessage::DelAddress(message(index, address, false)), 0);
+    let request = Request::new(
+        RouteNetlinkMessage::DelAddress(message(index, address, false)),
+        0,
+    );
     Step::new(format!("delete address {address} of link {link}"), request).forgiving(ABSENT)
 }
 
@@ -36,7 +42,10 @@ pub(crate) fn list(family: AddressFamily) -> RouteNetlinkMessage {
 
 /// Index of the link that a raw message is about (`ifaddrmsg`).
 pub(crate) fn link_of(payload: &[u8]) -> Option<u32> {
-    payload.get(4..8)?.first_chunk::<4>().map(|index| u32::from_ne_bytes(*index))
+    payload
+        .get(4..8)?
+        .first_chunk::<4>()
+        .map(|index| u32::from_ne_bytes(*index))
 }
 
 /// Address, prefix length and whether it is valid on its link only. Addresses that the kernel made by
@@ -51,15 +60,21 @@ pub(crate) fn read(message: &AddressMessage) -> Option<(IpNet, bool)> {
 
 /// The address, whoever made it.
 pub(crate) fn any(message: &AddressMessage) -> Option<IpNet> {
-    let local = message.attributes.iter().find_map(|attribute| match attribute {
-        AddressAttribute::Local(address) => Some(*address),
-        _ => None,
-    });
-    let address = local.or_else(|| {
-        message.attributes.iter().find_map(|attribute| match attribute {
-            AddressAttribute::Address(address) => Some(*address),
+    let local = message
+        .attributes
+        .iter()
+        .find_map(|attribute| match attribute {
+            AddressAttribute::Local(address) => Some(*address),
             _ => None,
-        })
+        });
+    let address = local.or_else(|| {
+        message
+            .attributes
+            .iter()
+            .find_map(|attribute| match attribute {
+                AddressAttribute::Address(address) => Some(*address),
+                _ => None,
+            })
     });
     IpNet::new(address?, message.header.prefix_len).ok()
 }

@@ -10,7 +10,7 @@ use ipnet::IpNet;
 use netlink_packet_route::RouteNetlinkMessage;
 use nix::errno::Errno;
 use weft_core::diff::{Change, Changes};
-use weft_core::plan::{LinkName, ROUTE_PROTOCOL, Route};
+use weft_core::plan::{LinkName, Mac, PodLink, ROUTE_PROTOCOL, Route, VxlanLink};
 
 use super::step::{Error, Failure, Step, execute};
 use super::{address, link, neighbour, route};
@@ -32,13 +32,20 @@ pub fn apply(socket: &mut Socket, changes: &Changes) -> Result<(), Error> {
             failures.extend(apply_on_links(socket, run)?);
         }
     }
-    if failures.is_empty() { Ok(()) } else { Err(Error::Refused(failures)) }
+    if failures.is_empty() {
+        Ok(())
+    } else {
+        Err(Error::Refused(failures))
+    }
 }
 
 fn is_about_link(change: &Change) -> bool {
     matches!(
         change,
-        Change::CreateVxlan(..) | Change::SetVxlan(..) | Change::DeleteVxlan(..) | Change::SetPodLink(..)
+        Change::CreateVxlan(..)
+            | Change::SetVxlan(..)
+            | Change::DeleteVxlan(..)
+            | Change::SetPodLink(..)
     )
 }
 
@@ -74,14 +81,18 @@ fn link_of(change: &Change) -> Option<&LinkName> {
 fn steps(change: &Change, index: u32) -> Vec<Step> {
     vec![match change {
         Change::CreateVxlan(name, new) => return link::create_vxlan(name, new),
-        Change::SetVxlan(name, new) => return link::set_vxlan(name, new),
-        Change::SetPodLink(name, new) => return link::set_pod_link(name, new),
+        Change::SetVxlan(name, new) => return link::set(name, new.mtu),
+        Change::SetPodLink(name, new) => return link::set(name, new.mtu),
         Change::DeleteVxlan(name) => link::delete(name),
         Change::AddAddress(new) => address::add(&new.link, index, new.address, new.link_scope),
         Change::RemoveAddress(old) => address::delete(&old.link, index, old.address),
-        Change::ReplaceNeighbour(link, address, mac) => neighbour::replace(link, index, *address, *mac),
+        Change::ReplaceNeighbour(link, address, mac) => {
+            neighbour::replace(link, index, *address, *mac)
+        }
         Change::RemoveNeighbour(link, address) => neighbour::delete(link, index, *address),
-        Change::ReplaceForwarding(link, mac, node) => neighbour::replace_forwarding(link, index, *mac, *node),
+        Change::ReplaceForwarding(link, mac, node) => {
+            neighbour::replace_forwarding(link, index, *mac, *node)
+        }
         Change::RemoveForwarding(link, mac) => neighbour::delete_forwarding(link, index, *mac),
         Change::ReplaceRoute(to, new) => route::add(*to, new, index),
         Change::RemoveRoute(to) => route::delete(*to),
@@ -89,14 +100,25 @@ fn steps(change: &Change, index: u32) -> Vec<Step> {
 }
 
 fn apply_to_links(socket: &mut Socket, changes: &[Change]) -> Result<Vec<Failure>, netlink::Error> {
-    let steps: Vec<Step> = changes.iter().flat_map(|change| steps(change, 0)).collect();
-    let failed = execute(socket, &steps)?;
+    let mut todo = Vec::new();
+    for change in changes {
+        match change {
+            Change::SetVxlan(name, VxlanLink { mac, .. })
+            | Change::SetPodLink(name, PodLink { mac, .. }) => {
+                todo.extend(mac_steps(socket, name, *mac)?);
+            }
+            _ => {}
+        }
+        todo.extend(steps(change, 0));
+    }
+    let failed = execute(socket, &todo)?;
     let mut failures = Vec::new();
     for (_, failure) in failed {
         // A device of the name, but not the wanted one: made by somebody else, or left by an old version.
         let taken = changes.iter().find_map(|change| match change {
             Change::CreateVxlan(name, new)
-                if failure.refusal.errno == Errno::EEXIST && failure.what.contains(name.as_str()) =>
+                if failure.refusal.errno == Errno::EEXIST
+                    && failure.what.contains(name.as_str()) =>
             {
                 Some((name, new))
             }
@@ -106,12 +128,39 @@ fn apply_to_links(socket: &mut Socket, changes: &[Change]) -> Result<Vec<Failure
             Some((name, new)) => {
                 let mut again = vec![link::delete(name)];
                 again.extend(link::create_vxlan(name, new));
-                failures.extend(execute(socket, &again)?.into_iter().map(|(_, failure)| failure));
+                failures.extend(
+                    execute(socket, &again)?
+                        .into_iter()
+                        .map(|(_, failure)| failure),
+                );
             }
             None => failures.push(failure),
         }
     }
     Ok(failures)
+}
+
+/// Sets a hardware address where it differs, and gives the link its permanent neighbours back.
+fn mac_steps(socket: &mut Socket, name: &str, mac: Mac) -> Result<Vec<Step>, netlink::Error> {
+    let Some(found) = link::find(socket, name)?.filter(|found| found.mac != Some(mac)) else {
+        return Ok(Vec::new());
+    };
+    let mut steps = vec![link::set_mac(name, mac)];
+    for family in super::observe::FAMILIES {
+        let keep = |payload: &[u8]| {
+            neighbour::is_permanent(payload) && neighbour::link_of(payload) == Some(found.index)
+        };
+        for message in socket.dump(&neighbour::list(family), keep)? {
+            let RouteNetlinkMessage::NewNeighbour(message) = message else {
+                continue;
+            };
+            let entry = neighbour::read(&message);
+            steps.extend(
+                entry.map(|(address, mac)| neighbour::replace(name, found.index, address, mac)),
+            );
+        }
+    }
+    Ok(steps)
 }
 
 fn apply_on_links(socket: &mut Socket, changes: &[Change]) -> Result<Vec<Failure>, netlink::Error> {
@@ -165,11 +214,16 @@ fn replace_ours(
             }
         }
     }
-    let (replaced, foreign): (Vec<_>, Vec<_>) = taken.into_iter().partition(|(to, _)| ours.contains(to));
+    let (replaced, foreign): (Vec<_>, Vec<_>) =
+        taken.into_iter().partition(|(to, _)| ours.contains(to));
     let steps: Vec<Step> = replaced.into_iter().map(|(_, (step, _))| step).collect();
-    let mut failures: Vec<Failure> = execute(socket, &steps)?.into_iter().map(|(_, failure)| failure).collect();
+    let mut failures: Vec<Failure> = execute(socket, &steps)?
+        .into_iter()
+        .map(|(_, failure)| failure)
+        .collect();
     failures.extend(foreign.into_iter().map(|(to, (_, mut failure))| {
-        let remedy = format!("somebody else has a route to {to}: delete it, or take {to} out of the pools");
+        let remedy =
+            format!("somebody else has a route to {to}: delete it, or take {to} out of the pools");
         failure.refusal.explanation = Some(remedy);
         failure
     }));
@@ -184,7 +238,6 @@ fn index_of(indices: &BTreeMap<LinkName, u32>, route: &Route) -> u32 {
 }
 
 fn no_such_link(step: Step) -> Failure {
-
     Failure {
         what: step.what,
         refusal: Refusal {

@@ -5,12 +5,12 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use netlink_packet_core::{NLA_F_NESTED, NLM_F_CREATE, NLM_F_EXCL, DefaultNla};
-use netlink_packet_route::link::{
-    AfSpecInet, AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoData, InfoKind, InfoVxlan, LinkAttribute,
-    LinkExtentMask, LinkFlags, LinkInfo, LinkMessage,
-};
+use netlink_packet_core::{DefaultNla, NLA_F_NESTED, NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::link::{
+    AfSpecInet, AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoData, InfoKind, InfoVxlan,
+    LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage,
+};
 use nix::errno::Errno;
 use weft_core::plan::{LinkName, Mac, PodLink, VxlanLink};
 
@@ -84,19 +84,40 @@ pub(crate) fn create_vxlan(name: &str, link: &VxlanLink) -> Vec<Step> {
             LinkInfo::Data(InfoData::Vxlan(data)),
         ]),
     ]);
-    let request = Request::new(RouteNetlinkMessage::NewLink(message), NLM_F_CREATE | NLM_F_EXCL);
-    let what = format!("create VXLAN device {name} (VNI {}, port {})", link.vni, link.port);
+    let request = Request::new(
+        RouteNetlinkMessage::NewLink(message),
+        NLM_F_CREATE | NLM_F_EXCL,
+    );
+    let what = format!(
+        "create VXLAN device {name} (VNI {}, port {})",
+        link.vni, link.port
+    );
     vec![Step::new(what, request), no_link_local(name), up(name)]
 }
 
-/// Gives a VXLAN device other properties; VNI, port and source address stay as they were made.
-pub(crate) fn set_vxlan(name: &str, link: &VxlanLink) -> Vec<Step> {
-    vec![set(name, link.mac, link.mtu), up(name)]
+/// Sets a link's MTU and brings it up.
+pub(crate) fn set(name: &str, mtu: u32) -> Vec<Step> {
+    let mut message = named(name);
+    message.attributes.push(LinkAttribute::Mtu(mtu));
+    let request = Request::new(RouteNetlinkMessage::SetLink(message), 0);
+    vec![
+        Step::new(format!("set MTU {mtu} of link {name}"), request),
+        up(name),
+    ]
 }
 
-/// Gives the host end of a pod's veth pair its properties.
-pub(crate) fn set_pod_link(name: &str, link: &PodLink) -> Vec<Step> {
-    vec![set(name, link.mac, link.mtu), up(name)]
+/// Sets a link's hardware address. The kernel then forgets the neighbours on it, permanent ones too, even
+/// if the address is the same.
+pub(crate) fn set_mac(name: &str, mac: Mac) -> Step {
+    let mut message = named(name);
+    message
+        .attributes
+        .push(LinkAttribute::Address(mac.0.to_vec()));
+    let request = Request::new(RouteNetlinkMessage::SetLink(message), 0);
+    Step::new(
+        format!("set hardware address {mac} of link {name}"),
+        request,
+    )
 }
 
 /// Deletes a link.
@@ -110,17 +131,27 @@ pub(crate) fn up(name: &str) -> Step {
     let mut message = named(name);
     message.header.flags = LinkFlags::Up;
     message.header.change_mask = LinkFlags::Up;
-    Step::new(format!("bring link {name} up"), Request::new(RouteNetlinkMessage::SetLink(message), 0))
+    Step::new(
+        format!("bring link {name} up"),
+        Request::new(RouteNetlinkMessage::SetLink(message), 0),
+    )
 }
 
 /// Keeps the kernel from making a link-local address; a kernel without IPv6 makes none anyway.
 pub(crate) fn no_link_local(name: &str) -> Step {
     let mode = AfSpecInet6::AddrGenMode(In6AddrGenMode::None);
     let mut message = named(name);
-    message.attributes.push(LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet6(vec![mode])]));
+    message
+        .attributes
+        .push(LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet6(
+            vec![mode],
+        )]));
     let request = Request::new(RouteNetlinkMessage::SetLink(message), 0);
-    Step::new(format!("switch off automatic addresses on link {name}"), request)
-        .forgiving(&[Errno::EAFNOSUPPORT, Errno::EINVAL])
+    Step::new(
+        format!("switch off automatic addresses on link {name}"),
+        request,
+    )
+    .forgiving(&[Errno::EAFNOSUPPORT, Errno::EINVAL])
 }
 
 /// Sets IPv4 settings of an interface without writing files.
@@ -135,7 +166,11 @@ pub(crate) fn set_ipv4(name: &str, settings: &BTreeMap<Ipv4Setting, u32>) -> Ste
         .collect();
     let settings = AfSpecInet::Other(DefaultNla::new(IFLA_INET_CONF | NLA_F_NESTED, nested));
     let mut message = named(name);
-    message.attributes.push(LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet(vec![settings])]));
+    message
+        .attributes
+        .push(LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet(vec![
+            settings,
+        ])]));
     Step::new(
         format!("set IPv4 settings of link {name}"),
         Request::new(RouteNetlinkMessage::SetLink(message), 0),
@@ -145,21 +180,27 @@ pub(crate) fn set_ipv4(name: &str, settings: &BTreeMap<Ipv4Setting, u32>) -> Ste
 /// A message about the link of a name.
 pub(crate) fn named(name: &str) -> LinkMessage {
     let mut message = LinkMessage::default();
-    message.attributes.push(LinkAttribute::IfName(name.to_owned()));
+    message
+        .attributes
+        .push(LinkAttribute::IfName(name.to_owned()));
     message
 }
 
 /// The request for one link by name, without its counters.
 pub(crate) fn query(name: &str) -> RouteNetlinkMessage {
     let mut message = named(name);
-    message.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
+    message
+        .attributes
+        .push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
     RouteNetlinkMessage::GetLink(message)
 }
 
 /// The request that lists all links, without their counters.
 pub(crate) fn list() -> RouteNetlinkMessage {
     let mut message = LinkMessage::default();
-    message.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
+    message
+        .attributes
+        .push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
     RouteNetlinkMessage::GetLink(message)
 }
 
@@ -229,7 +270,9 @@ impl Observed {
 pub(crate) fn find(socket: &mut Socket, name: &str) -> Result<Option<Observed>, netlink::Error> {
     match socket.get(query(name))? {
         Ok(RouteNetlinkMessage::NewLink(message)) => Ok(Some(read(&message))),
-        Ok(other) => Err(netlink::Error::Unreadable(format!("expected a link, got {other:?}"))),
+        Ok(other) => Err(netlink::Error::Unreadable(format!(
+            "expected a link, got {other:?}"
+        ))),
         Err(refusal) if netlink::is_absence(refusal.errno) => Ok(None),
         Err(refusal) => Err(netlink::Error::Refused(refusal)),
     }
@@ -255,7 +298,10 @@ pub fn indices(
     let mut found = BTreeMap::new();
     // Answers are a kilobyte or two each: fewer at a time than requests without an answer.
     for names in names.chunks(32) {
-        let requests: Vec<Request> = names.iter().map(|name| Request::new(query(name), 0)).collect();
+        let requests: Vec<Request> = names
+            .iter()
+            .map(|name| Request::new(query(name), 0))
+            .collect();
         let (outcomes, replies) = socket.query(&requests)?;
         for outcome in outcomes {
             match outcome {
@@ -272,14 +318,4 @@ pub fn indices(
         }
     }
     Ok(found)
-}
-
-fn set(name: &str, mac: Mac, mtu: u32) -> Step {
-    let mut message = named(name);
-    message.attributes.push(LinkAttribute::Address(mac.0.to_vec()));
-    message.attributes.push(LinkAttribute::Mtu(mtu));
-    Step::new(
-        format!("set hardware address {mac} and MTU {mtu} of link {name}"),
-        Request::new(RouteNetlinkMessage::SetLink(message), 0),
-    )
 }

@@ -45,10 +45,14 @@ fn links(socket: &mut Socket, state: &mut NetState) -> Result<Names, Error> {
         let link = link::read(&message);
         match recognise(&link.name) {
             Some(OurLink::Pod) => {
-                state.pod_links.extend(link.pod_link().map(|found| (link.name.clone(), found)));
+                state
+                    .pod_links
+                    .extend(link.pod_link().map(|found| (link.name.clone(), found)));
             }
             Some(OurLink::Vxlan) => {
-                state.vxlans.extend(link.vxlan().map(|found| (link.name.clone(), found)));
+                state
+                    .vxlans
+                    .extend(link.vxlan().map(|found| (link.name.clone(), found)));
             }
             None => {}
         }
@@ -62,7 +66,12 @@ fn ours<'a>(names: &'a Names, state: &NetState, index: Option<u32>) -> Option<&'
     (state.pod_links.contains_key(name) || state.vxlans.contains_key(name)).then_some(name)
 }
 
-fn addresses(socket: &mut Socket, family: AddressFamily, names: &Names, state: &mut NetState) -> Result<(), Error> {
+fn addresses(
+    socket: &mut Socket,
+    family: AddressFamily,
+    names: &Names,
+    state: &mut NetState,
+) -> Result<(), Error> {
     let keep = |payload: &[u8]| ours(names, state, address::link_of(payload)).is_some();
     for message in socket.dump(&address::list(family), keep)? {
         let RouteNetlinkMessage::NewAddress(message) = message else {
@@ -71,15 +80,25 @@ fn addresses(socket: &mut Socket, family: AddressFamily, names: &Names, state: &
         let link = names.get(&message.header.index);
         if let (Some(link), Some((address, link_scope))) = (link, address::read(&message)) {
             let link = link.clone();
-            state.addresses.insert(LinkAddress { link, address, link_scope });
+            state.addresses.insert(LinkAddress {
+                link,
+                address,
+                link_scope,
+            });
         }
     }
     Ok(())
 }
 
-fn neighbours(socket: &mut Socket, family: AddressFamily, names: &Names, state: &mut NetState) -> Result<(), Error> {
+fn neighbours(
+    socket: &mut Socket,
+    family: AddressFamily,
+    names: &Names,
+    state: &mut NetState,
+) -> Result<(), Error> {
     let keep = |payload: &[u8]| {
-        neighbour::is_permanent(payload) && ours(names, state, neighbour::link_of(payload)).is_some()
+        neighbour::is_permanent(payload)
+            && ours(names, state, neighbour::link_of(payload)).is_some()
     };
     for message in socket.dump(&neighbour::list(family), keep)? {
         let RouteNetlinkMessage::NewNeighbour(message) = message else {
@@ -93,7 +112,12 @@ fn neighbours(socket: &mut Socket, family: AddressFamily, names: &Names, state: 
     Ok(())
 }
 
-fn routes(socket: &mut Socket, family: AddressFamily, names: &Names, state: &mut NetState) -> Result<(), Error> {
+fn routes(
+    socket: &mut Socket,
+    family: AddressFamily,
+    names: &Names,
+    state: &mut NetState,
+) -> Result<(), Error> {
     for message in socket.dump(&route::list(family, Some(ROUTE_PROTOCOL)), route::is_ours)? {
         if let RouteNetlinkMessage::NewRoute(message) = message {
             let name = |index| names.get(&index).cloned();
@@ -103,7 +127,12 @@ fn routes(socket: &mut Socket, family: AddressFamily, names: &Names, state: &mut
     Ok(())
 }
 
-fn forwarding(socket: &mut Socket, index: u32, link: &str, state: &mut NetState) -> Result<(), Error> {
+fn forwarding(
+    socket: &mut Socket,
+    index: u32,
+    link: &str,
+    state: &mut NetState,
+) -> Result<(), Error> {
     let keep = |payload: &[u8]| neighbour::link_of(payload) == Some(index);
     for message in socket.dump(&neighbour::list_forwarding(index), keep)? {
         let RouteNetlinkMessage::NewNeighbour(message) = message else {

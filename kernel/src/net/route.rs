@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
 use netlink_packet_route::route::{
-    RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteMetric, RouteProtocol,
-    RouteScope, RouteType, RouteVia,
+    RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteMetric,
+    RouteProtocol, RouteScope, RouteType, RouteVia,
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use weft_core::plan::{ROUTE_PROTOCOL, Route};
@@ -44,13 +44,22 @@ pub(crate) fn list(family: AddressFamily, protocol: Option<u8>) -> RouteNetlinkM
 
 /// Whether a raw message (`rtmsg`) is about a route of ours: the main table, our protocol, not a cached exception.
 pub(crate) fn is_ours(payload: &[u8]) -> bool {
-    let flags = payload.get(8..12).and_then(|flags| flags.first_chunk::<4>());
-    let cloned = flags.is_none_or(|flags| u32::from_ne_bytes(*flags) & RouteFlags::Cloned.bits() != 0);
-    matches!(payload, [_, _, _, _, RouteHeader::RT_TABLE_MAIN, ROUTE_PROTOCOL, ..]) && !cloned
+    let flags = payload
+        .get(8..12)
+        .and_then(|flags| flags.first_chunk::<4>());
+    let cloned =
+        flags.is_none_or(|flags| u32::from_ne_bytes(*flags) & RouteFlags::Cloned.bits() != 0);
+    matches!(
+        payload,
+        [_, _, _, _, RouteHeader::RT_TABLE_MAIN, ROUTE_PROTOCOL, ..]
+    ) && !cloned
 }
 
 /// Destination and content of a route of ours. `link_name` names an interface index.
-pub(crate) fn read(message: &RouteMessage, link_name: impl Fn(u32) -> Option<String>) -> Option<(IpNet, Route)> {
+pub(crate) fn read(
+    message: &RouteMessage,
+    link_name: impl Fn(u32) -> Option<String>,
+) -> Option<(IpNet, Route)> {
     let to = destination(message)?;
     match message.header.kind {
         RouteType::Unreachable => Some((to, Route::Unreachable)),
@@ -79,11 +88,18 @@ pub(crate) fn destination(message: &RouteMessage) -> Option<IpNet> {
         AddressFamily::Inet6 => IpAddr::from([0; 16]),
         _ => return None,
     };
-    let address = message.attributes.iter().find_map(|attribute| match attribute {
-        RouteAttribute::Destination(address) => ip(address),
-        _ => None,
-    });
-    IpNet::new(address.unwrap_or(any), message.header.destination_prefix_length).ok()
+    let address = message
+        .attributes
+        .iter()
+        .find_map(|attribute| match attribute {
+            RouteAttribute::Destination(address) => ip(address),
+            _ => None,
+        });
+    IpNet::new(
+        address.unwrap_or(any),
+        message.header.destination_prefix_length,
+    )
+    .ok()
 }
 
 #[derive(Default)]
@@ -119,7 +135,13 @@ fn step(verb: &str, to: IpNet, route: &Route, link: u32, flags: u16) -> Step {
             message.header.kind = RouteType::Unreachable;
             "as unreachable".to_owned()
         }
-        Route::Unicast { link: name, via, onlink, source, mtu } => {
+        Route::Unicast {
+            link: name,
+            via,
+            onlink,
+            source,
+            mtu,
+        } => {
             message.header.kind = RouteType::Unicast;
             if via.is_none() && to.addr().is_ipv4() {
                 message.header.scope = RouteScope::Link;
@@ -129,10 +151,15 @@ fn step(verb: &str, to: IpNet, route: &Route, link: u32, flags: u16) -> Step {
             }
             message.attributes.push(RouteAttribute::Oif(link));
             message.attributes.extend(via.map(|via| gateway(to, via)));
-            message.attributes.extend(source.map(|source| RouteAttribute::PrefSource(source.into())));
+            message
+                .attributes
+                .extend(source.map(|source| RouteAttribute::PrefSource(source.into())));
             let mtu = mtu.map(|mtu| RouteAttribute::Metrics(vec![RouteMetric::Mtu(mtu)]));
             message.attributes.extend(mtu);
-            via.map_or_else(|| format!("by {name}"), |via| format!("via {via} by {name}"))
+            via.map_or_else(
+                || format!("by {name}"),
+                |via| format!("via {via} by {name}"),
+            )
         }
     };
     let request = Request::new(RouteNetlinkMessage::NewRoute(message), flags);
@@ -153,7 +180,9 @@ fn message(to: IpNet) -> RouteMessage {
     message.header.table = RouteHeader::RT_TABLE_MAIN;
     message.header.protocol = RouteProtocol::Other(ROUTE_PROTOCOL);
     if to.prefix_len() > 0 {
-        message.attributes.push(RouteAttribute::Destination(to.network().into()));
+        message
+            .attributes
+            .push(RouteAttribute::Destination(to.network().into()));
     }
     message
 }

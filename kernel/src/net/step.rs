@@ -60,7 +60,10 @@ impl Step {
 }
 
 /// Executes steps in order and returns those that failed, with their places.
-pub(crate) fn execute(socket: &mut Socket, steps: &[Step]) -> Result<Vec<(usize, Failure)>, netlink::Error> {
+pub(crate) fn execute(
+    socket: &mut Socket,
+    steps: &[Step],
+) -> Result<Vec<(usize, Failure)>, netlink::Error> {
     let requests: Vec<Request> = steps.iter().map(|step| step.request.clone()).collect();
     let outcomes = socket.request(&requests)?;
     Ok(steps
@@ -77,7 +80,11 @@ pub(crate) fn execute(socket: &mut Socket, steps: &[Step]) -> Result<Vec<(usize,
 
 fn list(failures: &[Failure]) -> String {
     const SHOWN: usize = 5;
-    let mut texts: Vec<String> = failures.iter().take(SHOWN).map(Failure::to_string).collect();
+    let mut texts: Vec<String> = failures
+        .iter()
+        .take(SHOWN)
+        .map(Failure::to_string)
+        .collect();
     if failures.len() > SHOWN {
         texts.push(format!("and {} more", failures.len() - SHOWN));
     }
@@ -98,7 +105,10 @@ mod tests {
             },
         };
         let text = Error::Refused((0..8).map(failure).collect()).to_string();
-        assert!(text.starts_with("failed to add route 10.0.0.0/24: file exists (EEXIST); "), "{text}");
+        assert!(
+            text.starts_with("failed to add route 10.0.0.0/24: file exists (EEXIST); "),
+            "{text}"
+        );
         assert!(text.ends_with("and 3 more"), "{text}");
     }
 }

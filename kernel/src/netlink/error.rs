@@ -86,6 +86,9 @@ mod tests {
             errno: Errno::EINVAL,
             explanation: Some("Invalid prefix".to_owned()),
         };
-        assert_eq!(refusal.to_string(), "invalid argument (EINVAL) (Invalid prefix)");
+        assert_eq!(
+            refusal.to_string(),
+            "invalid argument (EINVAL) (Invalid prefix)"
+        );
     }
 }

@@ -1,8 +1,8 @@
 //! A datagram from the kernel as messages, and a message as an acknowledgement.
 
 use netlink_packet_core::{
-    NLM_F_ACK_TLVS, NLM_F_CAPPED, NLM_F_DUMP_INTR, NLMSG_DONE, NLMSG_ERROR, NetlinkBuffer, NetlinkHeader,
-    NlasIterator, Parseable,
+    NLM_F_ACK_TLVS, NLM_F_CAPPED, NLM_F_DUMP_INTR, NLMSG_DONE, NLMSG_ERROR, NetlinkBuffer,
+    NetlinkHeader, NlasIterator, Parseable,
 };
 use nix::errno::Errno;
 
@@ -43,11 +43,16 @@ pub(crate) fn messages(mut datagram: &[u8]) -> impl Iterator<Item = Result<Messa
 fn first(datagram: &[u8]) -> Result<Message<'_>, Error> {
     let unreadable = |error: netlink_packet_core::DecodeError| Error::Unreadable(error.to_string());
     let buffer = NetlinkBuffer::new_checked(datagram).map_err(unreadable)?;
-    let header = <NetlinkHeader as Parseable<NetlinkBuffer<&&[u8]>>>::parse(&NetlinkBuffer::new(&datagram))
-        .map_err(unreadable)?;
+    let header =
+        <NetlinkHeader as Parseable<NetlinkBuffer<&&[u8]>>>::parse(&NetlinkBuffer::new(&datagram))
+            .map_err(unreadable)?;
     let payload = buffer.payload();
     let whole = &datagram[..HEADER + payload.len()];
-    Ok(Message { header, payload, whole })
+    Ok(Message {
+        header,
+        payload,
+        whole,
+    })
 }
 
 impl Message<'_> {

@@ -29,7 +29,10 @@ impl Transport {
 
     /// Takes over a descriptor, which must be a netlink socket of the protocol.
     pub(crate) fn adopt(fd: OwnedFd, protocol: isize) -> Result<Self, Error> {
-        let refused = |errno| Error::Socket { action: "take over", errno };
+        let refused = |errno| Error::Socket {
+            action: "take over",
+            errno,
+        };
         let family = socket::getsockname::<socket::NetlinkAddr>(fd.as_raw_fd());
         if family.is_err() || protocol_of(&fd).map_err(refused)? as isize != protocol {
             return Err(refused(Errno::EPROTONOSUPPORT));
@@ -172,13 +175,19 @@ impl AsFd for Transport {
     }
 }
 
-#[expect(unsafe_code, reason = "the crate netlink-sys takes a descriptor over by its number alone")]
+#[expect(
+    unsafe_code,
+    reason = "the crate netlink-sys takes a descriptor over by its number alone"
+)]
 fn owned(fd: OwnedFd) -> netlink_sys::Socket {
     // SAFETY: the number comes from an owned descriptor, which gives it up here.
     unsafe { netlink_sys::Socket::from_raw_fd(fd.into_raw_fd()) }
 }
 
-#[expect(unsafe_code, reason = "the crate netlink-sys gives a descriptor up as a number alone")]
+#[expect(
+    unsafe_code,
+    reason = "the crate netlink-sys gives a descriptor up as a number alone"
+)]
 fn disowned(socket: netlink_sys::Socket) -> OwnedFd {
     // SAFETY: the socket owned the descriptor and gives it up here.
     unsafe { OwnedFd::from_raw_fd(socket.into_raw_fd()) }

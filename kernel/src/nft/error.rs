@@ -25,7 +25,9 @@ pub enum Error {
         change: String,
     },
     /// The batch does not fit into the socket's send buffer.
-    #[error("a batch of {bytes} bytes does not fit into the socket's send buffer: raise net.core.wmem_max")]
+    #[error(
+        "a batch of {bytes} bytes does not fit into the socket's send buffer: raise net.core.wmem_max"
+    )]
     TooLarge {
         /// Its size.
         bytes: usize,
@@ -55,14 +57,20 @@ pub fn describe(change: &Change) -> String {
             Some(comment) => format!("add rule {comment:?} to chain {chain}"),
             None => format!("add a rule to chain {chain}"),
         },
-        Change::AddElements { set, elements, .. } => format!("add {} elements to set {set}", elements.len()),
-        Change::DeleteElements { set, keys, .. } => format!("delete {} elements of set {set}", keys.len()),
+        Change::AddElements { set, elements, .. } => {
+            format!("add {} elements to set {set}", elements.len())
+        }
+        Change::DeleteElements { set, keys, .. } => {
+            format!("delete {} elements of set {set}", keys.len())
+        }
     }
 }
 
 fn remedy(refusal: &netlink::Refusal) -> &'static str {
     match refusal.errno {
-        nix::errno::Errno::EPERM => ", or another process owns the table: it must end or hand its socket over",
+        nix::errno::Errno::EPERM => {
+            ", or another process owns the table: it must end or hand its socket over"
+        }
         _ => "",
     }
 }

@@ -22,7 +22,10 @@ pub(super) fn addresses(wiring: &Wiring) -> Vec<PodAddress> {
         .collect();
     if wiring.addresses.iter().any(IpAddr::is_ipv6) {
         let local = IpNet::new(names::link_local(wiring.pod_mac).into(), 64);
-        found.extend(local.map(|address| PodAddress { address, link_scope: true }));
+        found.extend(local.map(|address| PodAddress {
+            address,
+            link_scope: true,
+        }));
     }
     found
 }

@@ -20,16 +20,34 @@ pub fn verify(host: &mut Socket, pod: &mut Socket, wiring: &Wiring) -> Result<Ve
     let pod_end = link::find(pod, &wiring.ifname).map_err(Error::Pod)?;
     let here = format!("on the node, interface {}", wiring.host_link);
     let there = format!("in the pod, interface {}", wiring.ifname);
-    compare_link(&here, host_end.as_ref(), wiring.host_mac, wiring.mtu, &mut differences);
-    compare_link(&there, pod_end.as_ref(), wiring.pod_mac, wiring.mtu, &mut differences);
+    compare_link(
+        &here,
+        host_end.as_ref(),
+        wiring.host_mac,
+        wiring.mtu,
+        &mut differences,
+    );
+    compare_link(
+        &there,
+        pod_end.as_ref(),
+        wiring.pod_mac,
+        wiring.mtu,
+        &mut differences,
+    );
     let (Some(host_end), Some(pod_end)) = (host_end, pod_end) else {
         return Ok(differences);
     };
     if host_end.peer != Some(pod_end.index) || pod_end.peer != Some(host_end.index) {
-        differences.push(format!("{here} is not the other end of the pod's {}", wiring.ifname));
+        differences.push(format!(
+            "{here} is not the other end of the pod's {}",
+            wiring.ifname
+        ));
     }
     if host_end.group != POD_LINK_GROUP {
-        differences.push(format!("{here} is in link group {} instead of {POD_LINK_GROUP}", host_end.group));
+        differences.push(format!(
+            "{here} is in link group {} instead of {POD_LINK_GROUP}",
+            host_end.group
+        ));
     }
     for family in families(wiring) {
         addresses(pod, wiring, pod_end.index, family, &mut differences).map_err(Error::Pod)?;
@@ -40,7 +58,10 @@ pub fn verify(host: &mut Socket, pod: &mut Socket, wiring: &Wiring) -> Result<Ve
 }
 
 fn families(wiring: &Wiring) -> Vec<AddressFamily> {
-    state::gateways(wiring).into_iter().map(address::family).collect()
+    state::gateways(wiring)
+        .into_iter()
+        .map(address::family)
+        .collect()
 }
 
 fn compare_link(
@@ -61,8 +82,12 @@ fn compare_link(
         differences.push(format!("{place} is down"));
     }
     if end.mac != Some(mac) {
-        let found = end.mac.map_or_else(|| "none".to_owned(), |mac| mac.to_string());
-        differences.push(format!("{place} has hardware address {found} instead of {mac}"));
+        let found = end
+            .mac
+            .map_or_else(|| "none".to_owned(), |mac| mac.to_string());
+        differences.push(format!(
+            "{place} has hardware address {found} instead of {mac}"
+        ));
     }
     if end.mtu != mtu {
         differences.push(format!("{place} has MTU {} instead of {mtu}", end.mtu));
@@ -85,9 +110,15 @@ fn addresses(
             _ => None,
         })
         .collect();
-    for PodAddress { address: wanted, .. } in state::addresses(wiring) {
+    for PodAddress {
+        address: wanted, ..
+    } in state::addresses(wiring)
+    {
         if address::family(wanted.addr()) == family && !found.contains(&wanted) {
-            differences.push(format!("in the pod, address {wanted} is missing on {}", wiring.ifname));
+            differences.push(format!(
+                "in the pod, address {wanted} is missing on {}",
+                wiring.ifname
+            ));
         }
     }
     Ok(())
@@ -100,7 +131,9 @@ fn neighbours(
     family: AddressFamily,
     differences: &mut Vec<String>,
 ) -> Result<(), netlink::Error> {
-    let keep = |payload: &[u8]| neighbour::link_of(payload) == Some(index) && neighbour::is_permanent(payload);
+    let keep = |payload: &[u8]| {
+        neighbour::link_of(payload) == Some(index) && neighbour::is_permanent(payload)
+    };
     let found: BTreeMap<IpAddr, Mac> = pod
         .dump(&neighbour::list(family), keep)?
         .iter()
@@ -119,7 +152,9 @@ fn neighbours(
                 "in the pod, next hop {gateway} has hardware address {mac} instead of {}",
                 wiring.host_mac
             )),
-            None => differences.push(format!("in the pod, the permanent neighbour {gateway} is missing")),
+            None => differences.push(format!(
+                "in the pod, the permanent neighbour {gateway} is missing"
+            )),
         }
     }
     Ok(())

@@ -1,0 +1,115 @@
+//! Entries of connection tracking deleted by address.
+
+use std::net::{IpAddr, UdpSocket};
+
+use weft_kernel::conntrack::ConntrackSocket;
+
+use crate::namespace::Namespace;
+
+const HOSTS: [&str; 6] = [
+    "10.6.0.1",
+    "10.6.0.2",
+    "10.6.0.3",
+    "fd00:6::1",
+    "fd00:6::2",
+    "fd00:6::3",
+];
+
+/// A namespace that tracks connections between its own addresses; 10.6.0.9 is translated to 10.6.0.2.
+fn tracked() -> Namespace {
+    let node = Namespace::new();
+    for host in HOSTS {
+        node.run(&format!("ip addr add {host} dev lo nodad"));
+    }
+    node.run(
+        "ip route add 10.6.0.9 dev lo; nft add table inet t
+         nft 'add chain inet t out { type nat hook output priority -100; }'
+         nft add rule inet t out ct state new ip daddr 10.6.0.9 dnat ip to 10.6.0.2",
+    );
+    for (from, to) in [(0, 1), (0, 2), (2, 0), (3, 4), (5, 3)] {
+        talk(&node, HOSTS[from], HOSTS[to]);
+    }
+    talk(&node, "10.6.0.3", "10.6.0.9");
+    node
+}
+
+fn talk(node: &Namespace, from: &str, to: &str) {
+    node.enter(|| {
+        let from: IpAddr = from.parse().unwrap();
+        let to: IpAddr = to.parse().unwrap();
+        let socket = UdpSocket::bind((from, 0)).unwrap();
+        // Nobody listens: the entry is made all the same.
+        socket.send_to(b"weft", (to, 9)).unwrap();
+    });
+}
+
+fn entries(node: &Namespace) -> Vec<String> {
+    let listed =
+        node.run("conntrack -L -p udp 2>/dev/null; conntrack -f ipv6 -L -p udp 2>/dev/null");
+    listed.lines().map(str::to_owned).collect()
+}
+
+fn with(entries: &[String], address: &str) -> usize {
+    let is_about = |entry: &&String| {
+        entry.split_whitespace().any(|word| {
+            word.split_once('=')
+                .is_some_and(|(_, value)| value == address)
+        })
+    };
+    entries.iter().filter(is_about).count()
+}
+
+fn deletes_by_address(delete: fn(&mut ConntrackSocket, IpAddr)) {
+    let node = tracked();
+    let before = entries(&node);
+    assert_eq!(before.len(), 6, "{before:?}");
+    let mut socket = node.enter(|| ConntrackSocket::open().unwrap());
+    for address in ["10.6.0.7", "fd00:6::7"] {
+        delete(&mut socket, address.parse().unwrap());
+    }
+    assert_eq!(entries(&node).len(), 6);
+    // 10.6.0.2 is in one entry by itself, and in another by translation alone.
+    let mut left = 6;
+    for (address, about) in [
+        ("10.6.0.2", 2),
+        ("fd00:6::2", 1),
+        ("10.6.0.1", 2),
+        ("fd00:6::1", 1),
+    ] {
+        assert_eq!(with(&entries(&node), address), about, "{address}");
+        delete(&mut socket, address.parse().unwrap());
+        let now = entries(&node);
+        left -= about;
+        assert_eq!(
+            (with(&now, address), now.len()),
+            (0, left),
+            "{address}: {now:?}"
+        );
+    }
+    assert_eq!(left, 0);
+}
+
+#[test]
+fn entries_of_an_address_are_deleted_and_no_others() {
+    deletes_by_address(|socket, address| socket.delete(address).unwrap());
+}
+
+#[test]
+fn entries_of_an_address_are_deleted_where_the_kernel_can_only_list() {
+    deletes_by_address(|socket, address| socket.delete_listed(address).unwrap());
+}
+
+#[test]
+fn this_kernel_deletes_without_listing() {
+    let node = tracked();
+    let mut socket = node.enter(|| ConntrackSocket::open().unwrap());
+    socket.delete("10.6.0.1".parse().unwrap()).unwrap();
+    let release = node.run("uname -r");
+    let mut numbers = release
+        .split(['.', '-'])
+        .map(|number| number.trim().parse::<u32>().unwrap_or(0));
+    let version = (numbers.next().unwrap(), numbers.next().unwrap());
+    if version >= (6, 12) {
+        assert_eq!(socket.dumps(), 0);
+    }
+}
