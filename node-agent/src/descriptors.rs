@@ -102,6 +102,26 @@ pub fn peer_uid(socket: BorrowedFd<'_>) -> io::Result<u32> {
     Ok(getsockopt(&socket, sockopt::PeerCredentials)?.uid())
 }
 
+/// Connects from a thread that has taken another user's identity: the kernel notes the user of the
+/// thread that calls connect, and the system call, unlike the C library's function, changes one
+/// thread alone.
+#[cfg(test)]
+pub(crate) fn connect_as(user: u32, path: &std::path::Path) -> std::os::unix::net::UnixStream {
+    use std::os::unix::fs::PermissionsExt;
+    for file in path.ancestors().take(2) {
+        std::fs::set_permissions(file, PermissionsExt::from_mode(0o777)).unwrap();
+    }
+    let path = path.to_owned();
+    let connecting = std::thread::spawn(move || {
+        // SAFETY: changes the credentials of this thread, which ends here.
+        #[expect(unsafe_code, reason = "nix changes the user of the whole process")]
+        let result = unsafe { libc::syscall(libc::SYS_setresuid, user, user, user) };
+        assert_eq!(result, 0, "this test needs root");
+        std::os::unix::net::UnixStream::connect(path).unwrap()
+    });
+    connecting.join().unwrap()
+}
+
 #[cfg(test)]
 mod tests {
     use std::io::{Read, Write};

@@ -281,6 +281,26 @@ mod tests {
     }
 
     #[test]
+    fn nobody_but_root_is_heard() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("s");
+        let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        let ask = frame(&Ask::TakeOver { protocol: PROTOCOL }).unwrap();
+        for user in [65534, 0] {
+            let mut peer = descriptors::connect_as(user, &path);
+            peer.write_all(&ask).unwrap();
+            let (mut stream, _) = listener.accept().unwrap();
+            match hear(&mut stream) {
+                Err(Error::NotRoot(65534)) => assert_eq!(user, 65534),
+                heard => assert_eq!(
+                    (heard.unwrap(), user),
+                    (Ask::TakeOver { protocol: PROTOCOL }, 0)
+                ),
+            }
+        }
+    }
+
+    #[test]
     fn garbage_and_oversize_are_refused() {
         for bytes in [&[0, 0, 0, 2, b'{', b'x'][..], &[255, 255, 255, 255][..]] {
             let (mut new, mut old) = UnixStream::pair().unwrap();

@@ -71,7 +71,7 @@ impl Attempts {
     fn new(kind: &'static str) -> Self {
         Self {
             kind,
-            backoff: Backoff::new(Duration::from_millis(250), Duration::from_secs(10)),
+            backoff: backoff(),
         }
     }
 
@@ -93,6 +93,11 @@ impl Attempts {
         }
         self.backoff.pause()
     }
+}
+
+/// Between the attempts of one write.
+fn backoff() -> Backoff {
+    Backoff::new(Duration::from_millis(250), Duration::from_secs(10))
 }
 
 /// What every writer needs.

@@ -222,35 +222,16 @@ fn an_engine_that_does_not_answer_status_in_time_is_answered_for() {
 fn nobody_but_root_is_served() {
     let running = Running::start();
     let path = running.path().join("s");
-    for file in [running.path(), path.as_path()] {
-        std::fs::set_permissions(file, std::os::unix::fs::PermissionsExt::from_mode(0o777))
-            .unwrap();
-    }
     let status = frame(&serde_json::to_vec(&Request::Status).unwrap());
-    let mut stream = connect_as(65534, &path);
+    let mut stream = descriptors::connect_as(65534, &path);
+    stream
+        .set_read_timeout(Some(Duration::from_secs(60)))
+        .unwrap();
     let _ = stream.write_all(&status);
     assert_eq!(read(&mut stream), None);
     assert!(running.inputs.try_recv().is_err());
     // The same by root is heard.
-    connect_as(0, &path).write_all(&status).unwrap();
+    let mut stream = descriptors::connect_as(0, &path);
+    stream.write_all(&status).unwrap();
     assert!(running.inputs.recv().is_ok());
-}
-
-/// Connects from a thread that has taken another user's identity: the kernel notes the user of the
-/// thread that calls connect, and the system call, unlike the C library's function, changes one
-/// thread alone.
-fn connect_as(user: u32, path: &Path) -> StdStream {
-    let path = path.to_owned();
-    let connecting = thread::spawn(move || {
-        // SAFETY: changes the credentials of this thread, which ends here.
-        #[expect(unsafe_code, reason = "nix changes the user of the whole process")]
-        let result = unsafe { libc::syscall(libc::SYS_setresuid, user, user, user) };
-        assert_eq!(result, 0, "this test needs root");
-        StdStream::connect(path).unwrap()
-    });
-    let stream = connecting.join().unwrap();
-    stream
-        .set_read_timeout(Some(Duration::from_secs(60)))
-        .unwrap();
-    stream
 }

@@ -17,7 +17,8 @@ use tokio::time::{Instant, sleep_until};
 use weft_core::view::AttachmentKey;
 use weft_crds::PodAddress;
 
-use super::{Attempts, Error, Writer, request};
+use super::{Attempts, Error, Writer, backoff, request};
+use crate::backoff::Backoff;
 use crate::engine::Attached;
 use crate::watch::objects::{self, PodObject};
 use crate::watch::{Update, follow};
@@ -59,13 +60,13 @@ pub async fn run(writer: Writer, mut changes: mpsc::UnboundedReceiver<Change>) {
     ));
 
     let mut state = State::new(&writer.node);
-    let mut held: BTreeMap<String, (Attempts, Instant)> = BTreeMap::new();
+    let mut held = Held::default();
     loop {
-        let due = due_writes(&state, &mut held);
+        let due = held.due(state.plan());
         if !due.is_empty() {
             write_all(&writer, due, &mut state, &mut held).await;
         }
-        let next = held.values().map(|(_, at)| *at).min();
+        let next = held.next();
         tokio::select! {
             change = changes.recv() => match change {
                 Some(change) => state.change(change),
@@ -85,22 +86,55 @@ fn update_store<T: PartialEq>(store: &mut Option<BTreeMap<String, T>>, update: U
     update.store(store.get_or_insert_default());
 }
 
-/// What is to be written now; what failed lately waits for its time, and is forgotten when it is no
-/// longer wanted.
-fn due_writes(state: &State, held: &mut BTreeMap<String, (Attempts, Instant)>) -> Vec<Write> {
-    let mut writes = state.plan();
-    let now = Instant::now();
-    held.retain(|key, _| writes.iter().any(|write| write.key() == *key));
-    writes.retain(|write| held.get(&write.key()).is_none_or(|(_, at)| *at <= now));
-    writes
+/// Writes that failed lately and wait for their next attempt, by what they write.
+#[derive(Debug)]
+struct Held {
+    waiting: BTreeMap<String, (Backoff, Instant)>,
+    /// Logs the first failure of a series, whatever it is that fails.
+    log: Attempts,
 }
 
-async fn write_all(
-    writer: &Writer,
-    writes: Vec<Write>,
-    state: &mut State,
-    held: &mut BTreeMap<String, (Attempts, Instant)>,
-) {
+impl Default for Held {
+    fn default() -> Self {
+        Self {
+            waiting: BTreeMap::new(),
+            log: Attempts::new("PodAddress"),
+        }
+    }
+}
+
+impl Held {
+    /// What is to be written now. What is no longer wanted is forgotten.
+    fn due(&mut self, mut writes: Vec<Write>) -> Vec<Write> {
+        let now = Instant::now();
+        self.waiting
+            .retain(|key, _| writes.iter().any(|write| write.key() == *key));
+        writes.retain(|write| {
+            let wait = self.waiting.get(&write.key());
+            wait.is_none_or(|(_, until)| *until <= now)
+        });
+        writes
+    }
+
+    /// When the next attempt is due.
+    fn next(&self) -> Option<Instant> {
+        self.waiting.values().map(|(_, until)| *until).min()
+    }
+
+    fn succeeded(&mut self, key: &str) {
+        self.waiting.remove(key);
+        self.log.succeeded();
+    }
+
+    fn failed(&mut self, key: String, error: &Error) {
+        self.log.failed(error);
+        let first = || (backoff(), Instant::now());
+        let (backoff, until) = self.waiting.entry(key).or_insert_with(first);
+        *until = Instant::now() + backoff.pause();
+    }
+}
+
+async fn write_all(writer: &Writer, writes: Vec<Write>, state: &mut State, held: &mut Held) {
     let writer = Arc::new(writer.clone());
     let results = stream::iter(writes).map(|write| {
         let writer = writer.clone();
@@ -114,17 +148,10 @@ async fn write_all(
         let key = write.key();
         match result {
             Ok(()) => {
-                if let Some((mut attempts, _)) = held.remove(&key) {
-                    attempts.succeeded();
-                }
+                held.succeeded(&key);
                 state.written(write);
             }
-            Err(error) => {
-                let (attempts, at) = held
-                    .entry(key)
-                    .or_insert_with(|| (Attempts::new("PodAddress"), Instant::now()));
-                *at = Instant::now() + attempts.failed(&error);
-            }
+            Err(error) => held.failed(key, &error),
         }
     }
 }
@@ -163,4 +190,34 @@ async fn execute(writer: &Writer, write: &Write) -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn delete(name: &str) -> Write {
+        Write::Delete {
+            namespace: "n".to_owned(),
+            name: name.to_owned(),
+        }
+    }
+
+    #[test]
+    fn what_failed_waits_and_holds_up_nothing_else() {
+        let mut held = Held::default();
+        held.failed("n/a".to_owned(), &Error::Timeout);
+        assert_eq!(held.due(vec![delete("a"), delete("b")]), [delete("b")]);
+        assert!(held.next().is_some_and(|next| next > Instant::now()));
+        held.succeeded("n/a");
+        assert_eq!(held.due(vec![delete("a")]), [delete("a")]);
+    }
+
+    #[test]
+    fn what_is_no_longer_wanted_is_forgotten() {
+        let mut held = Held::default();
+        held.failed("n/a".to_owned(), &Error::Timeout);
+        assert_eq!(held.due(vec![delete("b")]), [delete("b")]);
+        assert_eq!(held.next(), None);
+    }
 }
