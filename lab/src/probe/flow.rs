@@ -38,8 +38,11 @@ pub struct SendArgs {
     #[arg(long)]
     pub count: Option<u64>,
     /// A number that tells this flow from others at the same receiver.
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
     pub flow: u64,
+    /// Begin when the receiver has answered a greeting, or after so long. 0s: at once.
+    #[arg(long, default_value = "0s", value_parser = super::duration)]
+    pub greet: Duration,
     /// Numbers to leave out on purpose, such as 100-109,500.
     #[arg(long = "control", visible_alias = "skip", default_value = "", value_parser = ranges)]
     pub skip: Ranges,
@@ -55,6 +58,9 @@ pub struct ReceiveArgs {
     #[arg(long, default_value = "200ms", value_parser = super::duration)]
     pub drain: Duration,
 }
+
+/// The flow number of greetings: the receiver sends them back and does not count them.
+const GREETING: u64 = 0;
 
 /// Numbers, as inclusive ranges.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

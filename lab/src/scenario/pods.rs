@@ -146,23 +146,27 @@ pub async fn last_event(lab: &Lab, namespace: &str) -> String {
     )
 }
 
-/// Deletes a pod and waits until it is gone.
+/// Deletes pods and waits until they are gone.
 ///
 /// # Errors
-/// When it stays.
-pub async fn delete(lab: &Lab, namespace: &str, name: &str) -> Result<()> {
+/// When one stays.
+pub async fn delete(lab: &Lab, namespace: &str, names: &[String]) -> Result<()> {
     let api: Api<Pod> = Api::namespaced(lab.client.clone(), namespace);
-    match api.delete(name, &DeleteParams::default()).await {
-        Ok(_) => {}
-        Err(kube::Error::Api(status)) if status.code == 404 => return Ok(()),
-        Err(error) => return Err(error).with_context(|| format!("failed to delete pod {name}")),
-    }
-    let deadline = Deadline::after(Duration::from_secs(60));
-    while api.get_opt(name).await.ok().flatten().is_some() {
-        if deadline.is_over() {
-            bail!("pod {name} is still there after 60 s");
+    for name in names {
+        match api.delete(name, &DeleteParams::default()).await {
+            Ok(_) => {}
+            Err(kube::Error::Api(status)) if status.code == 404 => {}
+            Err(error) => return Err(error).with_context(|| format!("failed to delete pod {name}")),
         }
-        deadline.pause().await;
+    }
+    let deadline = Deadline::after(Duration::from_secs(90));
+    for name in names {
+        while api.get_opt(name).await.with_context(|| format!("failed to look for pod {name}"))?.is_some() {
+            if deadline.is_over() {
+                bail!("pod {name} is still there after 90 s");
+            }
+            deadline.pause().await;
+        }
     }
     Ok(())
 }

@@ -105,10 +105,8 @@ fn filled(stage: &Stage<'_>, object: &serde_json::Value) -> Result<serde_json::V
 async fn delete(stage: &mut Stage<'_>, target: &Target) -> Result<()> {
     if let Some(name) = &target.pod {
         let names: Vec<String> = group(stage, name);
-        for name in &names {
-            pods::delete(stage.lab, &stage.namespace, name).await?;
-            stage.pods.remove(name);
-        }
+        pods::delete(stage.lab, &stage.namespace, &names).await?;
+        stage.pods.retain(|name, _| !names.contains(name));
     }
     if let Some(object) = &target.object {
         let mut object = object.clone();

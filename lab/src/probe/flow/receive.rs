@@ -12,9 +12,9 @@ use nix::sys::socket::{
 };
 use nix::sys::time::TimeSpec;
 
-use super::ReceiveArgs;
 use super::ledger::Ledger;
 use super::packet::Packet;
+use super::{GREETING, ReceiveArgs};
 use crate::probe::answer::canonical;
 use crate::probe::stop::Stop;
 use crate::probe::{Error, now_ns, print, serve};
@@ -39,7 +39,11 @@ pub(super) fn run(args: &ReceiveArgs) -> Result<bool, Error> {
         let Some(arrival) = receive(&socket)? else { continue };
         last = Instant::now();
         overrun = arrival.overrun.unwrap_or(overrun);
-        if let Some(packet) = arrival.packet {
+        let Some(packet) = arrival.packet else { continue };
+        if packet.flow == GREETING {
+            // A greeting that gets lost is sent again.
+            let _ = socket.send_to(&packet.encode(), arrival.source_as_seen);
+        } else {
             let ledger = ledgers.entry(packet.flow).or_insert_with(|| Ledger::new(packet.flow));
             ledger.enter(&packet, arrival.source, arrival.at);
         }
@@ -53,6 +57,7 @@ pub(super) fn run(args: &ReceiveArgs) -> Result<bool, Error> {
 struct Arrival {
     packet: Option<Packet>,
     source: SocketAddr,
+    source_as_seen: SocketAddr,
     at: u64,
     overrun: Option<u32>,
 }
@@ -78,7 +83,13 @@ fn receive(socket: &UdpSocket) -> Result<Option<Arrival>, Error> {
     }
     let source = message.address.and_then(|address| source(&address));
     let length = message.bytes;
-    Ok(source.map(|source| Arrival { packet: Packet::decode(&bytes[..length]), source, at, overrun }))
+    Ok(source.map(|seen| Arrival {
+        packet: Packet::decode(&bytes[..length]),
+        source: canonical(seen),
+        source_as_seen: seen,
+        at,
+        overrun,
+    }))
 }
 
 fn nanoseconds(time: TimeSpec) -> u64 {
@@ -88,6 +99,5 @@ fn nanoseconds(time: TimeSpec) -> u64 {
 
 fn source(address: &SockaddrStorage) -> Option<SocketAddr> {
     let v4 = address.as_sockaddr_in().map(|v4| SocketAddr::V4(SocketAddrV4::from(*v4)));
-    let any = v4.or_else(|| address.as_sockaddr_in6().map(|v6| SocketAddr::V6(SocketAddrV6::from(*v6))));
-    any.map(canonical)
+    v4.or_else(|| address.as_sockaddr_in6().map(|v6| SocketAddr::V6(SocketAddrV6::from(*v6))))
 }

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::SendArgs;
 use super::packet::Packet;
+use super::{GREETING, SendArgs};
 use crate::probe::stop::Stop;
 use crate::probe::{Error, now_ns, print};
 
@@ -38,6 +38,8 @@ pub(super) fn run(args: &SendArgs) -> Result<bool, Error> {
     let mut sent = Sent { flow: args.flow, began_ns: now_ns(), ..Sent::default() };
     // A route may not be there yet: that is a loss, not an end.
     let mut connected = socket.connect(args.to).is_ok();
+    connected = greet(&socket, args, &stop) || connected;
+    sent.began_ns = now_ns();
     let tick = Duration::from_secs(1) / args.rate;
     let start = Instant::now();
     while !stop.asked() && args.count.is_none_or(|count| sent.numbers < count) {
@@ -58,6 +60,24 @@ pub(super) fn run(args: &SendArgs) -> Result<bool, Error> {
     sent.ended_ns = now_ns();
     print(&sent);
     Ok(true)
+}
+
+/// Sends greetings until one comes back; then both ways are open. A path that never opens is not
+/// waited for beyond the limit: its losses are then counted.
+fn greet(socket: &UdpSocket, args: &SendArgs, stop: &Stop) -> bool {
+    let begin = Instant::now();
+    let mut buffer = [0; 64];
+    let heard = std::iter::from_fn(|| (begin.elapsed() < args.greet && !stop.asked()).then_some(())).any(|()| {
+        let packet = Packet { flow: GREETING, number: 0, sent: now_ns() };
+        let _ = socket.set_read_timeout(Some(Duration::from_millis(50)));
+        let sent = socket.connect(args.to).and_then(|()| socket.send(&packet.encode()));
+        let heard = sent.and_then(|_| socket.recv(&mut buffer)).is_ok();
+        if !heard {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        heard
+    });
+    heard
 }
 
 /// An error may belong to an earlier packet (ICMP); then this one was not sent and is tried again.

@@ -37,7 +37,12 @@ async fn once(stage: &Stage<'_>, what: &Connect, family: Family) -> Result<()> {
         return Ok(());
     }
     let answer = outcome.answer.context("there is no answer")?;
-    if let Some(wanted) = &what.seen_as {
+    if what.seen_as.as_deref() == Some("own") && outcome.local != Some(answer.peer) {
+        let local = outcome.local.map(|local| local.to_string()).unwrap_or_default();
+        bail!("the receiver saw {}, and it was sent from {local}", answer.peer);
+    }
+    let is_pod = stage.pods.contains_key(what.from.split('/').next().unwrap_or_default());
+    if let Some(wanted) = what.seen_as.as_ref().filter(|wanted| *wanted != "own" || is_pod) {
         let wanted = if wanted == "own" { &what.from } else { wanted };
         let allowed = spot::addresses(stage.lab, &stage.pods, &stage.fill(wanted)?)?;
         if !allowed.contains(&answer.peer.ip()) {

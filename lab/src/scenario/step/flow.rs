@@ -81,6 +81,7 @@ pub async fn start(stage: &Stage<'_>, flows: &[Flow], count: Option<u64>, first:
             argv.push(SocketAddr::new(address, port).to_string());
             argv.push(format!("--rate={}", what.rate));
             argv.push(format!("--control={}", what.skip));
+            argv.push("--greet=10s".to_owned());
             argv.extend(count.map(|count| format!("--count={count}")));
             let from = spot::network(stage.lab, &stage.pods, &what.from)?;
             let sender = Process::start(&from, &argv)?;
