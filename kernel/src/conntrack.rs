@@ -1,8 +1,9 @@
 //! Entries of connection tracking that must not outlive the address that they are about.
 //!
 //! A new owner of an address would otherwise get the packets, and the translations, of its former owner's
-//! connections. The kernel is asked to delete by address; one that cannot (before 6.7) lists the entries of
-//! the address, or all of them before 5.8, and each is deleted by itself.
+//! connections. For IPv4 the kernel is asked to delete by address. One that cannot lists all entries
+//! instead, and those of the address are deleted one by one. So it is for IPv6 on every kernel: its filter
+//! compares IPv6 addresses the wrong way round (seen on 6.18) and lets through all but those of the address.
 
 mod message;
 
@@ -13,7 +14,7 @@ use netlink_sys::protocols::NETLINK_NETFILTER;
 use nix::errno::Errno;
 
 use crate::netlink::{Error, Transport, messages};
-use message::{End, Verb};
+use message::End;
 
 /// How often a listing is repeated that changes interrupted.
 const ATTEMPTS: usize = 8;
@@ -44,6 +45,9 @@ impl ConntrackSocket {
     /// # Errors
     /// When the socket fails or the kernel refuses.
     pub fn delete(&mut self, address: IpAddr) -> Result<(), Error> {
+        if address.is_ipv6() {
+            return self.delete_listed(address);
+        }
         for end in End::ALL {
             if !self.delete_filtered(end, address)? {
                 return self.delete_listed(address);
@@ -60,7 +64,7 @@ impl ConntrackSocket {
 
     /// False where the kernel cannot delete by address.
     fn delete_filtered(&mut self, end: End, address: IpAddr) -> Result<bool, Error> {
-        let request = message::filtered(Verb::Delete, end, address);
+        let request = message::deletion_by(end, address);
         match self.acknowledged(&request)? {
             None | Some(Errno::ENOENT) => Ok(true),
             Some(Errno::EINVAL | Errno::EOPNOTSUPP) => Ok(false),
@@ -73,28 +77,26 @@ impl ConntrackSocket {
     /// # Errors
     /// When the socket fails or the kernel refuses.
     pub fn delete_listed(&mut self, address: IpAddr) -> Result<(), Error> {
-        for end in End::ALL {
-            for entry in self.list(end, address)? {
-                match self.acknowledged(&entry)? {
-                    None | Some(Errno::ENOENT) => {}
-                    Some(errno) => return Err(refused(errno)),
-                }
+        for entry in self.list(address)? {
+            match self.acknowledged(&entry)? {
+                None | Some(Errno::ENOENT) => {}
+                Some(errno) => return Err(refused(errno)),
             }
         }
         Ok(())
     }
 
-    /// Requests to delete the entries that have the address at this end.
-    fn list(&mut self, end: End, address: IpAddr) -> Result<Vec<message::Request>, Error> {
+    /// Requests to delete the entries of an address.
+    fn list(&mut self, address: IpAddr) -> Result<Vec<message::Request>, Error> {
         self.dumps += 1;
         for _ in 0..ATTEMPTS {
             let sequence = self.transport.take_sequences(1);
-            let request = message::filtered(Verb::Get, end, address);
             self.transport.drain();
+            let request = message::list(address);
             self.transport.send(&request.encode(NLM_F_DUMP, sequence))?;
             let mut found = Vec::new();
             let complete = self.transport.read_dump(sequence, &mut |message| {
-                found.extend(message::deletion_of(message.payload, end, address));
+                found.extend(message::deletion_of(message.payload, address));
                 Ok(())
             })?;
             if complete {

@@ -44,8 +44,7 @@ fn talk(node: &Namespace, from: &str, to: &str) {
 }
 
 fn entries(node: &Namespace) -> Vec<String> {
-    let listed =
-        node.run("conntrack -L -p udp 2>/dev/null; conntrack -f ipv6 -L -p udp 2>/dev/null");
+    let listed = node.run("conntrack -L -p udp 2>/dev/null");
     listed.lines().map(str::to_owned).collect()
 }
 

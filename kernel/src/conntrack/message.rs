@@ -101,8 +101,17 @@ impl Request {
     }
 }
 
-/// Concerns the entries that have the address at this end.
-pub(super) fn filtered(verb: Verb, end: End, address: IpAddr) -> Request {
+/// Lists all entries of the address' family.
+pub(super) fn list(address: IpAddr) -> Request {
+    Request {
+        verb: Verb::Get,
+        family: family(address),
+        attributes: Vec::new(),
+    }
+}
+
+/// Deletes the entries that have the address at this end.
+pub(super) fn deletion_by(end: End, address: IpAddr) -> Request {
     let octets = octets(address);
     let ip = nested(
         CTA_TUPLE_IP,
@@ -119,20 +128,21 @@ pub(super) fn filtered(verb: Verb, end: End, address: IpAddr) -> Request {
         DefaultNla::new(CTA_FILTER_REPLY_FLAGS, flags(end.reply)),
     ];
     Request {
-        verb,
+        verb: Verb::Delete,
         family: family(address),
         attributes: vec![nested(end.tuple(), &[ip]), nested(CTA_FILTER, &filter)],
     }
 }
 
-/// The deletion of a listed entry, if it has the address at this end: the kernel may not have filtered.
-pub(super) fn deletion_of(payload: &[u8], end: End, address: IpAddr) -> Option<Request> {
+/// The deletion of a listed entry, if it has the address at any end.
+pub(super) fn deletion_of(payload: &[u8], address: IpAddr) -> Option<Request> {
     let attributes = payload.get(NFGEN..)?;
-    let ip = find(
-        find(find(attributes, end.tuple())?, CTA_TUPLE_IP)?,
-        end.attribute(address),
-    )?;
-    if ip != octets(address) {
+    let wanted = octets(address);
+    let is_at = |end: &End| {
+        let ip = find(attributes, end.tuple()).and_then(|tuple| find(tuple, CTA_TUPLE_IP));
+        ip.and_then(|ip| find(ip, end.attribute(address))) == Some(wanted.as_slice())
+    };
+    if !End::ALL.iter().any(is_at) {
         return None;
     }
     // The original tuple and the number of the entry: never another one that has the tuple by now.
@@ -208,21 +218,22 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_is_found_by_each_of_its_ends() {
+    fn an_entry_is_found_by_both_its_addresses_and_no_other() {
         let entry = entry();
-        let matching = |address: &str| {
-            let address = address.parse().unwrap();
-            End::ALL.map(|end| deletion_of(&entry, end, address).is_some())
-        };
-        assert_eq!(matching("10.0.0.1"), [true, false, false, true]);
-        assert_eq!(matching("10.0.0.2"), [false, true, true, false]);
-        assert_eq!(matching("10.0.0.3"), [false; 4]);
-        assert_eq!(matching("fd00::1"), [false; 4]);
+        for (address, found) in [
+            ("10.0.0.1", true),
+            ("10.0.0.2", true),
+            ("10.0.0.3", false),
+            ("fd00::1", false),
+        ] {
+            let deletion = deletion_of(&entry, address.parse().unwrap());
+            assert_eq!(deletion.is_some(), found, "{address}");
+        }
     }
 
     #[test]
     fn a_deletion_names_the_very_entry() {
-        let deletion = deletion_of(&entry(), End::ALL[0], "10.0.0.1".parse().unwrap()).unwrap();
+        let deletion = deletion_of(&entry(), "10.0.0.1".parse().unwrap()).unwrap();
         assert_eq!(deletion.verb, Verb::Delete);
         assert!(
             deletion
