@@ -1,3 +1,23 @@
-//! Work begins here.
+//! The program `weft-operator`: arguments, telemetry, run.
 
-fn main() {}
+use clap::{CommandFactory, Parser};
+use weft_operator::settings::{Cli, Command};
+use weft_operator::{run, telemetry};
+
+fn main() -> anyhow::Result<()> {
+    match Cli::parse().command {
+        Command::Run(settings) => {
+            telemetry::start(&settings.log, settings.log_format)?;
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            runtime.block_on(run::run(*settings))?;
+            // Requests that still hang do not keep the process.
+            runtime.shutdown_background();
+        }
+        Command::Completion { shell } => {
+            let mut command = Cli::command();
+            clap_complete::generate(shell, &mut command, "weft-operator", &mut std::io::stdout());
+        }
+        Command::Version => println!("weft-operator {}", env!("CARGO_PKG_VERSION")),
+    }
+    Ok(())
+}

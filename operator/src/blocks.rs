@@ -1,0 +1,3 @@
+//! Blocks: from the snapshot to the view that `weft_core::alloc` plans from.
+
+pub mod view;

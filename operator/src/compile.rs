@@ -1,0 +1,110 @@
+//! The one pure function of the operator: from a snapshot to everything that the API should hold.
+
+use std::collections::BTreeMap;
+
+use weft_core::alloc::{AllocPlan, plan_blocks};
+use weft_crds::{IPPoolStatus, NodeNetworkSpec, OverlayStatus};
+
+use crate::condition::{self, EventPlan};
+use crate::finalizer::{self, FinalizerPlan};
+use crate::nodes::condition::NodeConditionPlan;
+use crate::overlays::resolve::Resolved;
+use crate::overlays::validate::Overlays;
+use crate::pools::validate::Pools;
+use crate::snapshot::Snapshot;
+use crate::{blocks, nodes, overlays, pools};
+
+/// Everything that the API should hold.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ApiPlan {
+    /// Of each IPPool.
+    pub pools: BTreeMap<String, ObjectPlan<IPPoolStatus>>,
+    /// Of each Overlay.
+    pub overlays: BTreeMap<String, ObjectPlan<OverlayStatus>>,
+    /// What each node is told.
+    pub node_networks: BTreeMap<String, NodeNetworkSpec>,
+    /// Blocks.
+    pub blocks: AllocPlan,
+    /// The condition NetworkUnavailable of Nodes, where something is to be said.
+    pub node_conditions: BTreeMap<String, NodeConditionPlan>,
+}
+
+/// What a user's object should carry.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ObjectPlan<S> {
+    /// Its status.
+    pub status: S,
+    /// What to tell of the change.
+    pub events: Vec<EventPlan>,
+    /// The finalizer.
+    pub finalizer: FinalizerPlan,
+}
+
+/// Everything that the API should hold, from what it holds.
+#[must_use]
+pub fn compile(snapshot: &Snapshot) -> ApiPlan {
+    let overlays = overlays::validate::validate(snapshot);
+    let resolved = overlays::resolve::resolve(snapshot, &overlays);
+    let pools = pools::validate::validate(snapshot, &overlays);
+    let blocks = plan_blocks(&blocks::view::view(snapshot, &pools, &resolved));
+    ApiPlan {
+        pools: pool_plans(snapshot, &pools, &blocks),
+        overlays: overlay_plans(snapshot, &overlays, &resolved),
+        node_networks: nodes::network::networks(snapshot, &overlays, &resolved, &pools),
+        node_conditions: snapshot
+            .nodes
+            .keys()
+            .filter_map(|node| Some((node.clone(), nodes::condition::plan(snapshot, node)?)))
+            .collect(),
+        blocks,
+    }
+}
+
+fn pool_plans(
+    snapshot: &Snapshot,
+    pools: &Pools,
+    blocks: &AllocPlan,
+) -> BTreeMap<String, ObjectPlan<IPPoolStatus>> {
+    snapshot
+        .pools
+        .iter()
+        .map(|(name, pool)| {
+            let conditions = pools::status::conditions(snapshot, name, pool, pools, &blocks.findings);
+            let stored = pool.status.as_ref().map(|status| status.conditions.as_slice());
+            let used = snapshot.blocks.values().any(|block| block.spec.pool == *name);
+            let plan = ObjectPlan {
+                events: condition::events(stored.unwrap_or_default(), &conditions),
+                status: pools::status::status(snapshot, name, pool, pools, &conditions),
+                finalizer: finalizer::plan(&pool.metadata, used),
+            };
+            (name.clone(), plan)
+        })
+        .collect()
+}
+
+fn overlay_plans(
+    snapshot: &Snapshot,
+    overlays: &Overlays,
+    resolved: &BTreeMap<String, Resolved>,
+) -> BTreeMap<String, ObjectPlan<OverlayStatus>> {
+    snapshot
+        .overlays
+        .iter()
+        .map(|(name, overlay)| {
+            let nodes = resolved.get(name);
+            let progress = nodes
+                .map(|nodes| overlays::status::progress(snapshot, name, nodes))
+                .unwrap_or_default();
+            let conditions =
+                overlays::status::conditions(snapshot, name, overlay, overlays, nodes, &progress);
+            let stored = overlay.status.as_ref().map(|status| status.conditions.as_slice());
+            let used = snapshot.pools.values().any(|pool| pool.spec.overlay_ref.name == *name);
+            let plan = ObjectPlan {
+                events: condition::events(stored.unwrap_or_default(), &conditions),
+                status: overlays::status::status(snapshot, overlay, &progress, &conditions),
+                finalizer: finalizer::plan(&overlay.metadata, used),
+            };
+            (name.clone(), plan)
+        })
+        .collect()
+}

@@ -1,0 +1,79 @@
+//! What can go wrong where the operator touches the world.
+
+/// An error of the shells; users' mistakes are [`crate::problem::Problem`]s instead.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No configuration to reach the API server.
+    #[error("failed to read the configuration for the API server: give --kubeconfig, or run in a pod with a service account")]
+    Configuration(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// An address in `--api-server` that cannot be used.
+    #[error("failed to use {value:?} in --api-server (WEFT_API_SERVER): write host:port, such as 192.0.2.10:6443")]
+    ApiServerAddress {
+        /// The address.
+        value: String,
+    },
+    /// A request that the API server refused or did not answer.
+    #[error("failed to {verb} {kind} {name}")]
+    Request {
+        /// What was tried.
+        verb: &'static str,
+        /// Kind of the object.
+        kind: &'static str,
+        /// Name of the object.
+        name: String,
+        /// Why.
+        #[source]
+        source: Box<kube::Error>,
+    },
+    /// The port for health and metrics.
+    #[error("failed to listen on port {port}: choose another with --health-port")]
+    Listen {
+        /// The port.
+        port: u16,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A value that does not become JSON.
+    #[error("failed to write {kind} {name} as JSON")]
+    Json {
+        /// Kind of the object.
+        kind: &'static str,
+        /// Name of the object.
+        name: String,
+        /// Why.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// A background task ended.
+    #[error("failed to go on: {task} ended")]
+    TaskEnded {
+        /// Which.
+        task: &'static str,
+    },
+}
+
+impl Error {
+    /// A refused request.
+    #[must_use]
+    pub fn request(verb: &'static str, kind: &'static str, name: &str, source: kube::Error) -> Self {
+        Self::Request {
+            verb,
+            kind,
+            name: name.to_owned(),
+            source: Box::new(source),
+        }
+    }
+
+    /// The HTTP status of a refused request.
+    #[must_use]
+    pub fn status(&self) -> Option<u16> {
+        match self {
+            Self::Request { source, .. } => match source.as_ref() {
+                kube::Error::Api(status) => Some(status.code),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+}

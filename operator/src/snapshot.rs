@@ -1,0 +1,39 @@
+//! Everything that the controllers know, at one moment. There is none until every store has synced.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::jiff::Timestamp;
+use weft_crds::{IPBlock, IPPool, NodeNetwork, NodeReport, Overlay};
+
+/// Everything that one compilation depends on.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    /// IPPools by name.
+    pub pools: BTreeMap<String, Arc<IPPool>>,
+    /// Overlays by name.
+    pub overlays: BTreeMap<String, Arc<Overlay>>,
+    /// IPBlocks by name.
+    pub blocks: BTreeMap<String, Arc<IPBlock>>,
+    /// NodeNetworks by name.
+    pub node_networks: BTreeMap<String, Arc<NodeNetwork>>,
+    /// NodeReports by name.
+    pub reports: BTreeMap<String, Arc<NodeReport>>,
+    /// Nodes by name.
+    pub nodes: BTreeMap<String, Arc<Node>>,
+    /// Networks and addresses of Services, by what a user would call them.
+    pub services: BTreeMap<String, Vec<IpNet>>,
+    /// How long each node that still has blocks has been without a Node object.
+    pub gone: BTreeMap<String, Duration>,
+    /// How long each Node's agent has not been heard of.
+    pub silent: BTreeMap<String, Duration>,
+    /// How long a Node must be gone before its blocks are released.
+    pub node_grace: Duration,
+    /// How long an agent may be silent before its node is marked.
+    pub agent_grace: Duration,
+    /// The time for conditions.
+    pub now: Timestamp,
+}

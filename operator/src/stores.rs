@@ -1,0 +1,265 @@
+//! What the watches know: stores that fill themselves, and a bell that rings when one changes.
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::hash::Hash;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use ipnet::IpNet;
+use k8s_openapi::api::core::v1::{Node, Service};
+use k8s_openapi::api::networking::v1::ServiceCIDR;
+use kube::runtime::reflector::{self, Store};
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Api, Client, Resource, ResourceExt};
+use serde::de::DeserializeOwned;
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+use weft_crds::{IPBlock, IPPool, NodeNetwork, NodeReport, Overlay};
+
+use crate::snapshot::Snapshot;
+
+/// The stores of everything that the operator reads.
+#[derive(Clone)]
+pub struct Stores {
+    pools: Store<IPPool>,
+    overlays: Store<Overlay>,
+    blocks: Store<IPBlock>,
+    node_networks: Store<NodeNetwork>,
+    reports: Store<NodeReport>,
+    nodes: Store<Node>,
+    services: Store<Service>,
+    service_cidrs: Store<ServiceCIDR>,
+}
+
+/// How a watch reaches its store.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct WatchOptions {
+    /// Every change is held back for so long: tests make caches old with it.
+    pub delay: Duration,
+}
+
+impl Stores {
+    /// Starts all watches; `bell` rings at each change.
+    pub fn start(client: &Client, bell: &Arc<Notify>, options: WatchOptions, tasks: &mut JoinSet<()>) -> Self {
+        let mut starter = Starter {
+            client,
+            bell,
+            options,
+            tasks,
+        };
+        Self {
+            pools: starter.watch(|_| {}),
+            overlays: starter.watch(|_| {}),
+            blocks: starter.watch(|_| {}),
+            node_networks: starter.watch(|_| {}),
+            reports: starter.watch(|_| {}),
+            nodes: starter.watch(trim_node),
+            services: starter.watch(trim_service),
+            service_cidrs: starter.watch(|_| {}),
+        }
+    }
+
+    /// What the stores hold, without what only time tells; `None` until all have synced.
+    #[must_use]
+    pub fn snapshot(&self) -> Option<Snapshot> {
+        let Self {
+            pools,
+            overlays,
+            blocks,
+            node_networks,
+            reports,
+            nodes,
+            services,
+            service_cidrs,
+        } = self;
+        Some(Snapshot {
+            pools: by_name(pools)?,
+            overlays: by_name(overlays)?,
+            blocks: by_name(blocks)?,
+            node_networks: by_name(node_networks)?,
+            reports: by_name(reports)?,
+            nodes: by_name(nodes)?,
+            services: service_networks(&state(service_cidrs)?, &state(services)?),
+            ..Snapshot::default()
+        })
+    }
+
+    /// The bell rings once each time every store has synced for the first time.
+    pub async fn synced(&self) {
+        let _ = tokio::join!(
+            self.pools.wait_until_ready(),
+            self.overlays.wait_until_ready(),
+            self.blocks.wait_until_ready(),
+            self.node_networks.wait_until_ready(),
+            self.reports.wait_until_ready(),
+            self.nodes.wait_until_ready(),
+            self.services.wait_until_ready(),
+            self.service_cidrs.wait_until_ready(),
+        );
+    }
+}
+
+/// Networks of Services by what a user would call them: all ServiceCIDRs, and the addresses of
+/// Services outside of these.
+#[must_use]
+pub fn service_networks(
+    cidrs: &[Arc<ServiceCIDR>],
+    services: &[Arc<Service>],
+) -> BTreeMap<String, Vec<IpNet>> {
+    let mut networks: BTreeMap<String, Vec<IpNet>> = BTreeMap::new();
+    for cidr in cidrs {
+        let listed = cidr.spec.iter().flat_map(|spec| spec.cidrs.iter().flatten());
+        networks.insert(
+            format!("ServiceCIDR {}", cidr.name_any()),
+            listed.filter_map(|text| text.parse().ok()).collect(),
+        );
+    }
+    let known: Vec<IpNet> = networks.values().flatten().copied().collect();
+    for service in services {
+        let addresses = service.spec.iter().flat_map(|spec| spec.cluster_ips.iter().flatten());
+        let outside: Vec<IpNet> = addresses
+            .filter_map(|text| text.parse::<IpAddr>().ok())
+            .filter(|address| !known.iter().any(|network| network.contains(address)))
+            .map(IpNet::from)
+            .collect();
+        if !outside.is_empty() {
+            let name = format!("Service {}/{}", service.namespace().unwrap_or_default(), service.name_any());
+            networks.insert(name, outside);
+        }
+    }
+    networks
+}
+
+struct Starter<'a> {
+    client: &'a Client,
+    bell: &'a Arc<Notify>,
+    options: WatchOptions,
+    tasks: &'a mut JoinSet<()>,
+}
+
+impl Starter<'_> {
+    fn watch<K>(&mut self, trim: fn(&mut K)) -> Store<K>
+    where
+        K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+        K::DynamicType: Hash + Eq,
+    {
+        let (store, writer) = reflector::store();
+        let api: Api<K> = Api::all(self.client.clone());
+        self.tasks.spawn(run(api, writer, Arc::clone(self.bell), self.options, trim));
+        store
+    }
+}
+
+/// Follows one kind for ever. The list at the start is streamed where the server can (Kubernetes
+/// 1.34 by default); a server that refuses that is asked for an ordinary list.
+async fn run<K>(
+    api: Api<K>,
+    mut writer: reflector::store::Writer<K>,
+    bell: Arc<Notify>,
+    options: WatchOptions,
+    trim: fn(&mut K),
+) where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+{
+    let mut config = watcher::Config::default().streaming_lists();
+    loop {
+        let stream = watcher(api.clone(), config.clone()).default_backoff();
+        let mut stream = std::pin::pin!(stream);
+        let mut refused = false;
+        while let Some(event) = stream.next().await {
+            match event {
+                Ok(event) => {
+                    if !options.delay.is_zero() {
+                        tokio::time::sleep(options.delay).await;
+                    }
+                    let event = event.modify(|object| {
+                        object.meta_mut().managed_fields = None;
+                        trim(object);
+                    });
+                    writer.apply_watcher_event(&event);
+                    bell.notify_one();
+                }
+                Err(error) => {
+                    refused = config.initial_list_strategy == watcher::InitialListStrategy::StreamingList
+                        && is_refused(&error);
+                    if refused {
+                        break;
+                    }
+                    tracing::warn!(kind = %K::kind(&()), error = %Chain(&error), "a watch was interrupted");
+                }
+            }
+        }
+        if refused {
+            tracing::info!(kind = %K::kind(&()), "the API server does not stream lists: using an ordinary one");
+            config = watcher::Config::default();
+        }
+    }
+}
+
+/// `422 Invalid`: sendInitialEvents is not known or switched off.
+fn is_refused(error: &watcher::Error) -> bool {
+    match error {
+        watcher::Error::InitialListFailed(kube::Error::Api(status))
+        | watcher::Error::WatchStartFailed(kube::Error::Api(status))
+        | watcher::Error::WatchError(status) => matches!(status.code, 400 | 422),
+        _ => false,
+    }
+}
+
+fn state<K: Resource<DynamicType = ()> + Clone + 'static>(store: &Store<K>) -> Option<Vec<Arc<K>>> {
+    is_ready(store).then(|| store.state())
+}
+
+fn by_name<K: Resource<DynamicType = ()> + Clone + 'static>(store: &Store<K>) -> Option<BTreeMap<String, Arc<K>>> {
+    Some(state(store)?.into_iter().map(|object| (object.name_any(), object)).collect())
+}
+
+fn is_ready<K: Resource<DynamicType = ()> + Clone + 'static>(store: &Store<K>) -> bool {
+    let ready = std::pin::pin!(store.wait_until_ready());
+    futures::FutureExt::now_or_never(ready).is_some_and(|ready| ready.is_ok())
+}
+
+fn trim_node(node: &mut Node) {
+    node.metadata.annotations = None;
+    node.spec = None;
+    if let Some(status) = &mut node.status {
+        let addresses = status.addresses.take();
+        let conditions = status.conditions.take();
+        *status = k8s_openapi::api::core::v1::NodeStatus {
+            addresses,
+            conditions,
+            ..Default::default()
+        };
+    }
+}
+
+fn trim_service(service: &mut Service) {
+    service.metadata.annotations = None;
+    service.metadata.labels = None;
+    service.status = None;
+    if let Some(spec) = &mut service.spec {
+        let cluster_ips = spec.cluster_ips.take();
+        *spec = k8s_openapi::api::core::v1::ServiceSpec {
+            cluster_ips,
+            ..Default::default()
+        };
+    }
+}
+
+/// An error with its causes, for one line of a log.
+pub struct Chain<'a>(pub &'a dyn std::error::Error);
+
+impl std::fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut source = self.0.source();
+        while let Some(error) = source {
+            write!(f, ": {error}")?;
+            source = error.source();
+        }
+        Ok(())
+    }
+}
