@@ -134,10 +134,9 @@ fn addresses(
             continue;
         };
         let interface = interfaces.get_mut(&message.header.index);
-        if let (Some(interface), Some(address)) = (interface, address::any(&message)) {
-            if is_global(address) {
-                interface.view.addresses.insert(address);
-            }
+        let address = address::any(&message).filter(|address| is_global(*address));
+        if let (Some(interface), Some(address)) = (interface, address) {
+            interface.view.addresses.insert(address);
         }
     }
     Ok(())

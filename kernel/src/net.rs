@@ -1,5 +1,5 @@
 //! Links, addresses, neighbours, forwarding entries and routes of ours: read back into a
-//! [`NetState`], and changed.
+//! [`NetState`](weft_core::plan::NetState), and changed.
 //!
 //! Ours are links by their names, routes by protocol number 82, and addresses, neighbours and
 //! forwarding entries by the link that they are on. Everything else is neither listed nor touched.
@@ -18,6 +18,3 @@ pub use link::{Ipv4Setting, exists, indices};
 pub use observe::observe;
 pub use step::{Error, Failure};
 pub(crate) use step::{Step, execute};
-
-#[expect(unused_imports, reason = "named in the documentation above")]
-use weft_core::plan::NetState;

@@ -2,6 +2,11 @@
 //!
 //! Every test needs root. None touches the namespace that it was started in.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "in a test a failed unwrap is a failed test"
+)]
+
 mod conntrack;
 mod host;
 mod monitor;
