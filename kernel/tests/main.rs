@@ -7,6 +7,7 @@
     reason = "in a test a failed unwrap is a failed test"
 )]
 
+mod capability;
 mod conntrack;
 mod host;
 mod monitor;

@@ -13,7 +13,7 @@ use weft_kernel::pod::{Error, Wired, Wiring, unwire, verify, wire};
 
 use crate::namespace::Namespace;
 
-fn wiring(id: &str, addresses: &[&str]) -> Wiring {
+pub fn wiring(id: &str, addresses: &[&str]) -> Wiring {
     let key = AttachmentKey {
         container_id: id.to_owned(),
         ifname: "eth0".to_owned(),
