@@ -30,6 +30,9 @@ pub enum Error {
     /// The supervisor did not release.
     #[error("the agent did not release the nft table")]
     Release(#[from] handover::Error),
+    /// A file of the run directory.
+    #[error("failed to remove {0}")]
+    Remove(PathBuf, #[source] io::Error),
     /// Files.
     #[error(transparent)]
     Files(#[from] cni_conf::Error),
@@ -73,7 +76,41 @@ pub fn cleanup(settings: &Settings) -> Result<(), Error> {
         return Err(Error::Running(socket));
     }
     cni_conf::remove(settings)?;
-    engine::cleanup(&settings.state_dir, &settings.sysctl_dir).map_err(Error::Engine)
+    engine::cleanup(&settings.state_dir, &settings.sysctl_dir).map_err(Error::Engine)?;
+    remove_run_dir(settings)
+}
+
+/// The sockets' files and the lock are the last: with them gone nothing says that we were here.
+fn remove_run_dir(settings: &Settings) -> Result<(), Error> {
+    let files = [
+        settings.cni_socket(),
+        settings.handover_socket(),
+        settings.lock_file(),
+    ];
+    for file in files {
+        remove(std::fs::remove_file(&file), file)?;
+    }
+    remove(
+        std::fs::remove_dir(&settings.run_dir),
+        settings.run_dir.clone(),
+    )
+}
+
+fn remove(result: io::Result<()>, path: PathBuf) -> Result<(), Error> {
+    match result {
+        // In a container the directory itself is a mount, and goes with it.
+        Err(error)
+            if !matches!(
+                error.kind(),
+                io::ErrorKind::NotFound
+                    | io::ErrorKind::ResourceBusy
+                    | io::ErrorKind::DirectoryNotEmpty
+            ) =>
+        {
+            Err(Error::Remove(path, error))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Stops the agent and has it close the socket that owns the nft table.

@@ -4,6 +4,7 @@
 //! turns. Ready means: the first full plan is in the kernel and the CNI configuration in place.
 
 use std::convert::Infallible;
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -17,7 +18,8 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::{TcpListener, TcpStream};
+use nix::sys::socket::{setsockopt, sockopt};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::time::{sleep, timeout};
 
 use crate::metrics::Metrics;
@@ -119,11 +121,10 @@ pub async fn run(address: IpAddr, port: u16, health: Arc<Health>, metrics: Arc<M
 async fn listen(address: IpAddr, port: u16) -> TcpListener {
     let mut told = false;
     loop {
-        let mut result = TcpListener::bind(SocketAddr::new(address, port)).await;
+        let mut result = bind(SocketAddr::new(address, port));
         if result.is_err() && address.is_ipv6() && address.is_unspecified() {
             // Without IPv6 in the kernel, every address is every IPv4 address.
-            result =
-                TcpListener::bind(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port)).await;
+            result = bind(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port));
         }
         match result {
             Ok(listener) => return listener,
@@ -135,6 +136,21 @@ async fn listen(address: IpAddr, port: u16) -> TcpListener {
             }
         }
     }
+}
+
+/// `::` takes IPv4 too, whatever the sysctl bindv6only says.
+fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => {
+            let socket = TcpSocket::new_v6()?;
+            setsockopt(&socket, sockopt::Ipv6V6Only, &false)?;
+            socket
+        }
+    };
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(128)
 }
 
 async fn serve(stream: TcpStream, health: &Health, metrics: &Metrics) {
@@ -185,6 +201,8 @@ fn respond(
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv6Addr;
+
     use http_body_util::BodyExt;
 
     use super::*;
@@ -221,6 +239,22 @@ mod tests {
         );
         health.set_ready();
         assert_eq!(get("/readyz", &health).await, (200, "ok\n".to_owned()));
+    }
+
+    #[tokio::test]
+    async fn every_address_is_of_both_families() {
+        let listener = bind(SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0))).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        assert!(
+            TcpStream::connect((Ipv4Addr::LOCALHOST, port))
+                .await
+                .is_ok()
+        );
+        assert!(
+            TcpStream::connect((Ipv6Addr::LOCALHOST, port))
+                .await
+                .is_ok()
+        );
     }
 
     #[tokio::test]

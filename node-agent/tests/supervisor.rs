@@ -469,3 +469,35 @@ fn unlock_gives_the_table_to_root_and_garbage_does_nothing() {
     assert_eq!(supervisor.worker(), None);
     supervisor.stop();
 }
+
+#[test]
+fn cleanup_is_refused_while_an_agent_runs_and_leaves_nothing_afterwards() {
+    let place = Place::new("clean");
+    let supervisor = place.supervisor();
+    place.wait("the plugin is installed", || {
+        place.path("bin/weft-cni").exists()
+    });
+    let cleanup = || {
+        let flag = |name: &str, path: &str| format!("--{name}={}", place.path(path).display());
+        place.inside(&[
+            env!("CARGO_BIN_EXE_weft-agent"),
+            "cleanup",
+            &flag("run-dir", "run"),
+            &flag("state-dir", "state"),
+            &flag("cni-conf-dir", "conf"),
+            &flag("cni-bin-dir", "bin"),
+            "--sysctl-dir=/proc/sys/net",
+        ])
+    };
+    let refused = cleanup();
+    assert!(!refused.status.success());
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("an agent is running"));
+    assert!(place.path("bin/weft-cni").exists());
+    supervisor.stop();
+    for _ in 0..2 {
+        let cleaned = cleanup();
+        assert!(cleaned.status.success(), "{cleaned:?}");
+    }
+    assert!(!place.path("bin/weft-cni").exists());
+    assert!(!place.path("run").exists());
+}
