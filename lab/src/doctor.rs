@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::{Command, ExitCode, Stdio};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
 use crate::asset::find::search;
 use crate::cgroup;
@@ -115,21 +115,55 @@ fn disk(env: &Environment) -> Verdict {
     }
 }
 
-fn inotify() -> Verdict {
-    let file = "/proc/sys/fs/inotify/max_user_instances";
-    let text = fs::read_to_string(file).unwrap_or_default();
-    inotify_verdict(text.trim().parse().unwrap_or(0))
+/// inotify instances of one node: kubelet six, the container runtime two, kube-proxy one.
+const INOTIFY_PER_NODE: u64 = 9;
+/// inotify instances of the API server and the controller manager.
+const INOTIFY_CONTROL_PLANE: u64 = 11;
+const INOTIFY_REMEDY: &str = "sysctl fs.inotify.max_user_instances=1024";
+
+/// Refuses a lab whose kubelets could not start: they end when inotify instances run out, and their
+/// nodes would never become Ready.
+pub fn check_inotify(nodes: u64) -> Result<()> {
+    let (limit, used) = (inotify_limit(), inotify_in_use());
+    let needed = INOTIFY_CONTROL_PLANE + nodes * INOTIFY_PER_NODE;
+    ensure!(
+        used + needed <= limit,
+        "{nodes} nodes need {needed} inotify instances, of {limit} that this machine allows {used} are in use: take another lab down, or raise the limit with {INOTIFY_REMEDY}"
+    );
+    Ok(())
 }
 
-/// A node takes about seven instances: kubelet four, the runtime, kube-proxy and the agent one each.
-fn inotify_verdict(instances: u64) -> Verdict {
-    let nodes = instances.saturating_sub(16) / 7;
-    if nodes >= 100 {
-        Good(format!("{instances} instances"))
-    } else {
-        Limited(format!(
-            "{instances} instances are enough for about {nodes} nodes; for more: sysctl fs.inotify.max_user_instances=1024"
-        ))
+fn inotify() -> Verdict {
+    inotify_verdict(inotify_limit(), inotify_in_use())
+}
+
+fn inotify_limit() -> u64 {
+    let file = "/proc/sys/fs/inotify/max_user_instances";
+    let text = fs::read_to_string(file).unwrap_or_default();
+    text.trim().parse().unwrap_or(0)
+}
+
+/// How many instances all processes hold; nearly all belong to root, as a lab's own do.
+fn inotify_in_use() -> u64 {
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let descriptors = processes
+        .filter_map(|process| fs::read_dir(process.path().join("fd")).ok())
+        .flat_map(|folder| folder.flatten());
+    let is_inotify = |entry: &fs::DirEntry| {
+        let target = fs::read_link(entry.path());
+        target.is_ok_and(|target| target.to_string_lossy().contains("inotify"))
+    };
+    descriptors.filter(is_inotify).count() as u64
+}
+
+fn inotify_verdict(limit: u64, used: u64) -> Verdict {
+    let free = limit.saturating_sub(used + INOTIFY_CONTROL_PLANE);
+    let nodes = free / INOTIFY_PER_NODE;
+    let text = format!("{used} of {limit} instances in use");
+    match nodes {
+        0..=2 => Missing(format!("{text}, not enough for three nodes: {INOTIFY_REMEDY}")),
+        3..=49 => Limited(format!("{text}, enough for {nodes} nodes; for more: {INOTIFY_REMEDY}")),
+        _ => Good(text),
     }
 }
 
@@ -200,7 +234,8 @@ mod tests {
     fn limits_are_told_from_failures() {
         assert!(matches!(memory_verdict(500), Missing(_)));
         assert!(matches!(memory_verdict(8000), Good(_)));
-        assert!(matches!(inotify_verdict(128), Limited(text) if text.contains("16 nodes")));
-        assert!(matches!(inotify_verdict(1024), Good(_)));
+        assert!(matches!(inotify_verdict(128, 0), Limited(text) if text.contains("13 nodes")));
+        assert!(matches!(inotify_verdict(128, 100), Missing(_)));
+        assert!(matches!(inotify_verdict(1024, 20), Good(_)));
     }
 }

@@ -19,7 +19,7 @@ use crate::place::init::InitConfig;
 use crate::place::{Daemon, Place};
 use crate::progress::Progress;
 use crate::state::{Cni, LabState, Lock, NodeRecord, Options};
-use crate::{api, control_plane, down, image, install};
+use crate::{api, control_plane, doctor, down, image, install};
 
 /// What `up` needs besides the lab's own options.
 #[derive(Clone, Debug)]
@@ -47,6 +47,7 @@ pub fn up(env: &Environment, name: &LabName, options: &Options, progress: &Progr
     let _lock = Lock::take(&paths, name)?;
     refuse_running(&paths, name)?;
     down::remove(&paths, name)?;
+    doctor::check_inotify(options.placement.len() as u64)?;
     let programs = env.source.programs(&options.kubernetes, &[], progress)?;
     let state = LabState {
         name: name.clone(),
