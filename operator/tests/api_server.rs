@@ -48,6 +48,7 @@ impl ApiServer {
             .expect("etcd starts");
         let key = rcgen::KeyPair::generate().expect("a key");
         std::fs::write(path("key.pem"), key.serialize_pem()).expect("the key is written");
+        std::fs::write(path("public.pem"), key.public_key_pem()).expect("the key is written");
         std::fs::write(path("tokens"), format!("{TOKEN},test,test,system:masters\n")).expect("tokens");
         let file = |name: &str| path(name).display().to_string();
         let server = Command::new(program("kube-apiserver"))
@@ -55,7 +56,7 @@ impl ApiServer {
             .args(["--bind-address", "127.0.0.1", "--advertise-address", "127.0.0.1"])
             .args(["--secure-port", &port.to_string(), "--cert-dir", &file("certs")])
             .args(["--service-account-issuer", "https://test", "--service-cluster-ip-range", "10.96.0.0/16"])
-            .args(["--service-account-key-file", &file("key.pem")])
+            .args(["--service-account-key-file", &file("public.pem")])
             .args(["--service-account-signing-key-file", &file("key.pem")])
             .args(["--token-auth-file", &file("tokens"), "--authorization-mode", "AlwaysAllow"])
             .args(["--endpoint-reconciler-type", "none", "--disable-admission-plugins", "ServiceAccount"])
@@ -63,7 +64,7 @@ impl ApiServer {
             .stderr(log("kube-apiserver.log"))
             .spawn()
             .expect("kube-apiserver starts");
-        let started = Self {
+        let mut started = Self {
             etcd,
             server,
             port,
@@ -103,12 +104,14 @@ impl ApiServer {
         self.port
     }
 
-    async fn wait(&self) {
+    async fn wait(&mut self) {
         let client = self.client();
         let api: Api<CustomResourceDefinition> = Api::all(client.clone());
         for (name, yaml) in weft_crds::definitions().expect("the definitions") {
             let definition: CustomResourceDefinition = serde_saphyr::from_str(&yaml).expect("YAML");
             eventually(&format!("definition {name} is taken"), async || {
+                let ended = self.server.try_wait().expect("its state can be read");
+                assert!(ended.is_none(), "kube-apiserver ended: {ended:?}");
                 let created = api.create(&PostParams::default(), &definition).await;
                 match created {
                     Ok(_) => true,
