@@ -1,5 +1,8 @@
 //! Compilation as a whole: golden files, and properties over random clusters and sequences of changes.
-#![expect(clippy::unwrap_used, reason = "helpers of tests, which the lint takes for a program")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "helpers of tests, which the lint takes for a program"
+)]
 
 mod cluster;
 mod golden;
