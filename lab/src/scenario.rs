@@ -15,6 +15,7 @@ use crate::up::Environment;
 
 pub mod beside;
 pub mod collect;
+pub mod endpoints;
 pub mod lab;
 pub mod model;
 pub mod number;
@@ -64,33 +65,52 @@ pub const SOME_FAILED: u8 = 3;
 pub fn run(env: &Environment, name: &LabName, args: &RunArgs) -> Result<u8> {
     let mut loaded = read::load(&args.paths)?;
     if let Some(only) = &args.only {
-        loaded.retain(|one| one.stem().contains(only.as_str()) || one.scenario.name.contains(only.as_str()));
+        loaded.retain(|one| {
+            one.stem().contains(only.as_str()) || one.scenario.name.contains(only.as_str())
+        });
     }
-    let seed = args.seed.unwrap_or_else(|| crate::probe::now_ns() % 1_000_000_007);
+    let seed = args
+        .seed
+        .unwrap_or_else(|| crate::probe::now_ns() % 1_000_000_007);
     let progress = Progress::new();
     progress.note(&format!("{} scenarios, seed {seed}", loaded.len()));
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?;
     let cluster = Cluster::open(&env.state_dir, name)?;
     let lab = runtime.block_on(Lab::open(cluster))?;
     let mut outcomes = Vec::new();
-    let (here, elsewhere): (Vec<Loaded>, Vec<Loaded>) = loaded
-        .into_iter()
-        .partition(|one| !one.scenario.topology.own && lab.lacks(&one.scenario.topology, &one.scenario.requires).is_none());
+    let (here, elsewhere): (Vec<Loaded>, Vec<Loaded>) = loaded.into_iter().partition(|one| {
+        !one.scenario.topology.own
+            && lab
+                .lacks(&one.scenario.topology, &one.scenario.requires)
+                .is_none()
+    });
     for one in &here {
         outcomes.push(runtime.block_on(on(&lab, one, args.full, seed, &progress)));
     }
-    outcomes.extend(beside::run(env, &lab, elsewhere, args.full, &progress, |lab, one| {
-        runtime.block_on(async {
-            let lab = Lab::open(lab.clone()).await?;
-            Ok(on(&lab, one, args.full, seed, &progress).await)
-        })
-    }));
+    outcomes.extend(beside::run(
+        env,
+        &lab,
+        elsewhere,
+        args.full,
+        &progress,
+        |lab, one| {
+            runtime.block_on(async {
+                let lab = Lab::open(lab.clone()).await?;
+                Ok(on(&lab, one, args.full, seed, &progress).await)
+            })
+        },
+    ));
     println!("\n{}", outcome::table(&outcomes));
     if let Some(folder) = &args.report {
         let about = about(&lab, seed, args.full);
         outcome::write(folder, &outcomes, &about).context("failed to write the report")?;
     }
-    let failed = outcomes.iter().any(|outcome| matches!(outcome.verdict, Verdict::Failed(_)));
+    let failed = outcomes
+        .iter()
+        .any(|outcome| matches!(outcome.verdict, Verdict::Failed(_)));
     Ok(if failed { SOME_FAILED } else { 0 })
 }
 
@@ -104,7 +124,11 @@ async fn on(lab: &Lab, one: &Loaded, is_full: bool, seed: u64, progress: &Progre
     match &outcome.verdict {
         Verdict::Failed(why) => {
             drop(step);
-            progress.note(&format!("FAILED {} ({}): {why}", scenario.name, one.file.display()));
+            progress.note(&format!(
+                "FAILED {} ({}): {why}",
+                scenario.name,
+                one.file.display()
+            ));
         }
         Verdict::Passed | Verdict::Skipped(_) => step.done(),
     }

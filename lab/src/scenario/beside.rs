@@ -24,16 +24,23 @@ pub fn run(
 ) -> Vec<Outcome> {
     let mut outcomes = Vec::new();
     waiting.retain(|one| {
-        let lacks = like.missing(&one.scenario.requires).filter(|_| !changes_family(&one.scenario.topology));
+        let lacks = like
+            .missing(&one.scenario.requires)
+            .filter(|_| !changes_family(&one.scenario.topology));
         let why = not_in_set(&one.scenario, is_full).or(lacks);
-        outcomes.extend(why.iter().map(|why| Outcome::skipped(&one.scenario.name, &one.file, why.clone())));
+        outcomes.extend(
+            why.iter()
+                .map(|why| Outcome::skipped(&one.scenario.name, &one.file, why.clone())),
+        );
         why.is_none()
     });
     while !waiting.is_empty() {
         let first = waiting.remove(0);
         let mut group = vec![first];
         if !group[0].scenario.topology.own {
-            let (same, other) = waiting.into_iter().partition(|one| one.scenario.topology == group[0].scenario.topology);
+            let (same, other) = waiting
+                .into_iter()
+                .partition(|one| one.scenario.topology == group[0].scenario.topology);
             let same: Vec<Loaded> = same;
             group.extend(same);
             waiting = other;
@@ -61,9 +68,16 @@ fn failed(one: &Loaded, error: &anyhow::Error) -> Outcome {
     outcome
 }
 
-fn make(env: &Environment, like: &Lab, topology: &Topology, progress: &Progress) -> anyhow::Result<(Cluster, LabName)> {
+fn make(
+    env: &Environment,
+    like: &Lab,
+    topology: &Topology,
+    progress: &Progress,
+) -> anyhow::Result<(Cluster, LabName)> {
     let options = options(like.options(), topology);
-    let name: LabName = name(like.cluster().name().as_str()).parse().map_err(anyhow::Error::msg)?;
+    let name: LabName = name(like.cluster().name().as_str())
+        .parse()
+        .map_err(anyhow::Error::msg)?;
     progress.note(&format!("making lab {name} beside for {topology:?}"));
     match up(env, &name, &options, progress) {
         Ok(cluster) => Ok((cluster, name)),
@@ -95,7 +109,12 @@ fn options(like: &Options, topology: &Topology) -> Options {
         Some(IpFamily::Ipv6) => Families::Ipv6,
         Some(IpFamily::Dual) => Families::Dual,
     };
-    Options { families, segments, placement: (0..nodes).map(|node| node % segments).collect(), ..like.clone() }
+    Options {
+        families,
+        segments,
+        placement: (0..nodes).map(|node| node % segments).collect(),
+        ..like.clone()
+    }
 }
 
 #[cfg(test)]

@@ -38,7 +38,8 @@ pub async fn after_failure(stage: &Stage<'_>) -> Vec<Collected> {
         }
     }
     for wanted in &stage.scenario.on_failure {
-        let filled: Result<Vec<String>, _> = wanted.command.iter().map(|word| stage.fill(word)).collect();
+        let filled: Result<Vec<String>, _> =
+            wanted.command.iter().map(|word| stage.fill(word)).collect();
         match (spot::spot(stage.lab, &stage.pods, &wanted.place), filled) {
             (Ok(place), Ok(argv)) => all.push(one(&wanted.place, &place, &argv).await),
             (Err(error), _) | (_, Err(error)) => all.push(Collected {
@@ -49,7 +50,11 @@ pub async fn after_failure(stage: &Stage<'_>) -> Vec<Collected> {
         }
     }
     let output = pods::last_event(stage.lab, &stage.namespace).await;
-    all.push(Collected { place: "API".to_owned(), command: "events".to_owned(), output });
+    all.push(Collected {
+        place: "API".to_owned(),
+        command: "events".to_owned(),
+        output,
+    });
     all
 }
 
@@ -61,5 +66,9 @@ async fn one(place: &str, spot: &Spot<'_>, argv: &[String]) -> Collected {
         }
         Err(error) => format!("{error:#}"),
     };
-    Collected { place: place.to_owned(), command: argv.join(" "), output }
+    Collected {
+        place: place.to_owned(),
+        command: argv.join(" "),
+        output,
+    }
 }

@@ -64,10 +64,19 @@ impl Lab {
         let mut nodes = Vec::new();
         for record in state.nodes.values() {
             let place = cluster.place(&record.name)?;
-            nodes.push(Node { record: record.clone(), place });
+            nodes.push(Node {
+                record: record.clone(),
+                place,
+            });
         }
         let outside = cluster.outside()?;
-        Ok(Self { client, nodes, outside, options: state.options, cluster })
+        Ok(Self {
+            client,
+            nodes,
+            outside,
+            options: state.options,
+            cluster,
+        })
     }
 
     /// What this cluster was asked to be.
@@ -88,23 +97,45 @@ impl Lab {
             Families::Ipv6 => IpFamily::Ipv6,
             Families::Dual => IpFamily::Dual,
         };
-        let nodes = topology.nodes.filter(|nodes| usize::from(*nodes) > self.nodes.len());
-        let nodes = nodes.map(|nodes| format!("it needs {nodes} nodes and there are {}", self.nodes.len()));
+        let nodes = topology
+            .nodes
+            .filter(|nodes| usize::from(*nodes) > self.nodes.len());
+        let nodes =
+            nodes.map(|nodes| format!("it needs {nodes} nodes and there are {}", self.nodes.len()));
         let family = topology.ip_family.filter(|family| *family != own);
-        let family = family.map(|family| format!("it needs ipFamily {family:?} and the lab has {own:?}"));
-        let segments = topology.segments.filter(|segments| *segments != options.segments);
-        let segments = segments.map(|wanted| format!("it needs {wanted} segments and there are {}", options.segments));
-        nodes.or(family).or(segments).or_else(|| self.missing(requires))
+        let family =
+            family.map(|family| format!("it needs ipFamily {family:?} and the lab has {own:?}"));
+        let segments = topology
+            .segments
+            .filter(|segments| *segments != options.segments);
+        let segments = segments.map(|wanted| {
+            format!(
+                "it needs {wanted} segments and there are {}",
+                options.segments
+            )
+        });
+        nodes
+            .or(family)
+            .or(segments)
+            .or_else(|| self.missing(requires))
     }
 
     /// Which capability is missing.
     pub fn missing(&self, requires: &[Capability]) -> Option<String> {
         let options = self.options();
         requires.iter().find_map(|capability| match capability {
-            Capability::Weftnet => (options.cni != Cni::Weftnet)
-                .then(|| format!("it is about Weftnet, and {:?} connects the pods", options.cni)),
-            Capability::Ipv4 => (!options.families.has_ipv4()).then(|| "pods have no IPv4".to_owned()),
-            Capability::Ipv6 => (!options.families.has_ipv6()).then(|| "pods have no IPv6".to_owned()),
+            Capability::Weftnet => (options.cni != Cni::Weftnet).then(|| {
+                format!(
+                    "it is about Weftnet, and {:?} connects the pods",
+                    options.cni
+                )
+            }),
+            Capability::Ipv4 => {
+                (!options.families.has_ipv4()).then(|| "pods have no IPv4".to_owned())
+            }
+            Capability::Ipv6 => {
+                (!options.families.has_ipv6()).then(|| "pods have no IPv6".to_owned())
+            }
             Capability::NodeExec | Capability::Outside => None,
         })
     }
@@ -114,8 +145,15 @@ impl Lab {
     /// # Errors
     /// When there are fewer.
     pub fn node(&self, number: usize) -> Result<&Node> {
-        let node = number.checked_sub(1).and_then(|index| self.nodes.get(index));
-        node.ok_or_else(|| anyhow!("there is no node {number}: the lab has {} nodes, numbered from 1", self.nodes.len()))
+        let node = number
+            .checked_sub(1)
+            .and_then(|index| self.nodes.get(index));
+        node.ok_or_else(|| {
+            anyhow!(
+                "there is no node {number}: the lab has {} nodes, numbered from 1",
+                self.nodes.len()
+            )
+        })
     }
 
     /// The outside world's addresses.
@@ -134,16 +172,30 @@ impl Lab {
     /// When none of its processes is found.
     pub fn container(&self, pod: &PodFacts, container: Option<&str>) -> Result<Spot<'_>> {
         let node = self.nodes.iter().find(|node| node.record.name == pod.node);
-        let node = node.with_context(|| format!("pod {} is on node {:?}, which the lab does not have", pod.name, pod.node))?;
+        let node = node.with_context(|| {
+            format!(
+                "pod {} is on node {:?}, which the lab does not have",
+                pod.name, pod.node
+            )
+        })?;
         let id = match container {
             Some(name) => pod.containers.get(name).with_context(|| {
-                format!("pod {} has no running container {name}; it has {:?}", pod.name, pod.containers.keys())
+                format!(
+                    "pod {} has no running container {name}; it has {:?}",
+                    pod.name,
+                    pod.containers.keys()
+                )
             })?,
-            None => pod.containers.values().next().with_context(|| format!("pod {} has no running container", pod.name))?,
+            None => pod
+                .containers
+                .values()
+                .next()
+                .with_context(|| format!("pod {} has no running container", pod.name))?,
         };
         let pids = node.place.cgroups().processes();
         let found = pids.into_iter().find(|pid| in_container(*pid, id));
-        let pid = found.with_context(|| format!("no process of pod {} was found on {}", pod.name, pod.node))?;
+        let pid = found
+            .with_context(|| format!("no process of pod {} was found on {}", pod.name, pod.node))?;
         Ok(Spot::Network(&node.place, pid))
     }
 
@@ -196,7 +248,10 @@ pub fn probe_program() -> Result<PathBuf> {
     if program.exists() {
         return Ok(program);
     }
-    bail!("{} is missing: build it with `cargo build -p weft-lab`", program.display())
+    bail!(
+        "{} is missing: build it with `cargo build -p weft-lab`",
+        program.display()
+    )
 }
 
 /// Starts a program with its output piped.
@@ -213,7 +268,10 @@ pub fn start(spot: &Spot<'_>, argv: &[String]) -> Result<Child> {
             command
         }
     };
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     let child = match spot {
         Spot::Place(place) => return place.spawn(command),
         Spot::Network(place, pid) => {
@@ -239,7 +297,11 @@ pub async fn output(spot: &Spot<'_>, argv: &[String], limit: Duration) -> Result
         // Not collected yet, so the number is still this child's.
         let _ = kill(pid, Signal::SIGKILL);
         let _ = waiting.await;
-        bail!("{} did not end within {} s", argv.join(" "), limit.as_secs());
+        bail!(
+            "{} did not end within {} s",
+            argv.join(" "),
+            limit.as_secs()
+        );
     }
     Ok(ended.context("time is up")???)
 }

@@ -49,7 +49,9 @@ pub struct Scenario {
 }
 
 /// What a cluster must be able to do.
-#[derive(Deserialize, Serialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(
+    Deserialize, Serialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum Capability {
     /// Weftnet connects the pods.
@@ -105,7 +107,9 @@ pub enum IpFamily {
 }
 
 /// One family, where a step is about packets.
-#[derive(Deserialize, Serialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(
+    Deserialize, Serialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Family {
     /// IPv4.
@@ -164,9 +168,12 @@ pub struct Always {
     /// No two pods of the cluster have an address in common: asked of the API and of each pod's own interfaces.
     #[serde(default = "yes")]
     pub unique_addresses: bool,
-    /// Nodes that must never stop being Ready, by number.
+    /// Nodes that must never stop being Ready, by number; 0 is all.
     #[serde(default)]
     pub ready_nodes: Vec<usize>,
+    /// Services of the scenario's namespace whose ready endpoints must never become fewer.
+    #[serde(default)]
+    pub endpoints: BTreeMap<String, usize>,
 }
 
 fn yes() -> bool {
@@ -212,6 +219,8 @@ fn packets() -> Count {
 pub enum Step {
     /// Apply objects (server-side apply).
     Apply(Vec<Value>),
+    /// Change an object by a merge patch (RFC 7386); it is not deleted afterwards.
+    Patch(PatchSpec),
     /// Objects that the API server must refuse, with a message.
     Refused(Refused),
     /// Delete a pod of the scenario or an object, and wait until it is gone.
@@ -244,6 +253,16 @@ pub enum Step {
 #[derive(Deserialize, Serialize, JsonSchema, Clone, Copy, Debug)]
 #[serde(deny_unknown_fields)]
 pub struct Empty {}
+
+/// A change of an object.
+#[derive(Deserialize, Serialize, JsonSchema, Clone, Debug)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PatchSpec {
+    /// The object.
+    pub object: ObjectRef,
+    /// What changes; `null` removes.
+    pub patch: Value,
+}
 
 /// An object that must be refused.
 #[derive(Deserialize, Serialize, JsonSchema, Clone, Debug)]

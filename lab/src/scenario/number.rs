@@ -25,7 +25,13 @@ impl Count {
     pub fn get(self, is_full: bool) -> u64 {
         match self {
             Self::Same(count) => count,
-            Self::Sets { short, full } => if is_full { full } else { short },
+            Self::Sets { short, full } => {
+                if is_full {
+                    full
+                } else {
+                    short
+                }
+            }
         }
     }
 }
@@ -109,12 +115,18 @@ mod tests {
             assert!((0.0..1.0).contains(&share));
             assert_eq!(share.to_bits(), b.share().to_bits());
         }
-        assert_ne!(Random::new(6).share().to_bits(), Random::new(5).share().to_bits());
+        assert_ne!(
+            Random::new(6).share().to_bits(),
+            Random::new(5).share().to_bits()
+        );
     }
 
     #[test]
     fn a_pause_lies_between_its_bounds() {
-        let pause = Pause::Between { least: "1s".into(), most: "3s".into() };
+        let pause = Pause::Between {
+            least: "1s".into(),
+            most: "3s".into(),
+        };
         assert_eq!(pause.get(false, 0.0), Ok(Duration::from_secs(1)));
         assert_eq!(pause.get(false, 0.5), Ok(Duration::from_secs(2)));
         assert!(Pause::Fixed("soon".into()).get(false, 0.0).is_err());

@@ -42,15 +42,25 @@ pub async fn create(lab: &Lab, namespace: &str, name: &str, spec: &PodSpec) -> R
             Ok(_) => return Ok(()),
             // The namespace's ServiceAccount is made by a controller a moment later; a pod that is
             // being deleted keeps its name for a moment.
-            Err(kube::Error::Api(status)) if (status.code == 403 || status.code == 409) && !deadline.is_over() => {}
-            Err(error) => return Err(error).with_context(|| format!("failed to create pod {name}")),
+            Err(kube::Error::Api(status))
+                if (status.code == 403 || status.code == 409) && !deadline.is_over() => {}
+            Err(error) => {
+                return Err(error).with_context(|| format!("failed to create pod {name}"));
+            }
         }
         deadline.pause().await;
     }
 }
 
 fn manifest(lab: &Lab, name: &str, spec: &PodSpec) -> Result<Value> {
-    let PodSpec { node, labels, containers, host_network, later: _, unready: _ } = spec;
+    let PodSpec {
+        node,
+        labels,
+        containers,
+        host_network,
+        later: _,
+        unready: _,
+    } = spec;
     let mut containers = containers.clone();
     if containers.is_empty() {
         containers.insert("main".to_owned(), vec!["serve".to_owned()]);
@@ -84,18 +94,27 @@ fn manifest(lab: &Lab, name: &str, spec: &PodSpec) -> Result<Value> {
 ///
 /// # Errors
 /// When one is not in time: with what its status and the last events say.
-pub async fn ready(lab: &Lab, namespace: &str, names: &[String], within: Duration) -> Result<Vec<PodFacts>> {
+pub async fn ready(
+    lab: &Lab,
+    namespace: &str,
+    names: &[String],
+    within: Duration,
+) -> Result<Vec<PodFacts>> {
     let api: Api<Pod> = Api::namespaced(lab.client.clone(), namespace);
     let deadline = Deadline::after(within);
     loop {
         let list = api.list(&ListParams::default()).await;
         let missing = match list {
             Ok(list) => {
-                let facts: Vec<Option<PodFacts>> = names.iter().map(|name| find(&list.items, name)).collect();
+                let facts: Vec<Option<PodFacts>> =
+                    names.iter().map(|name| find(&list.items, name)).collect();
                 if facts.iter().all(Option::is_some) {
                     return Ok(facts.into_iter().flatten().collect());
                 }
-                let late = names.iter().zip(&facts).filter(|(_, facts)| facts.is_none());
+                let late = names
+                    .iter()
+                    .zip(&facts)
+                    .filter(|(_, facts)| facts.is_none());
                 late.map(|(name, _)| name.clone()).collect::<Vec<_>>()
             }
             Err(error) if deadline.is_over() => return Err(error).context("failed to list pods"),
@@ -103,16 +122,26 @@ pub async fn ready(lab: &Lab, namespace: &str, names: &[String], within: Duratio
         };
         if deadline.is_over() {
             let why = last_event(lab, namespace).await;
-            bail!("not Ready within {} s: {}; {why}", within.as_secs(), missing.join(", "));
+            bail!(
+                "not Ready within {} s: {}; {why}",
+                within.as_secs(),
+                missing.join(", ")
+            );
         }
         deadline.pause().await;
     }
 }
 
 fn find(pods: &[Pod], name: &str) -> Option<PodFacts> {
-    let pod = pods.iter().find(|pod| pod.metadata.name.as_deref() == Some(name))?;
+    let pod = pods
+        .iter()
+        .find(|pod| pod.metadata.name.as_deref() == Some(name))?;
     let status = pod.status.as_ref()?;
-    let is_ready = status.conditions.iter().flatten().any(|c| c.type_ == "Ready" && c.status == "True");
+    let is_ready = status
+        .conditions
+        .iter()
+        .flatten()
+        .any(|c| c.type_ == "Ready" && c.status == "True");
     if !is_ready || pod.metadata.deletion_timestamp.is_some() {
         return None;
     }
@@ -134,14 +163,22 @@ fn find(pods: &[Pod], name: &str) -> Option<PodFacts> {
 /// What the cluster says last about the namespace's pods: usually why one does not start.
 pub async fn last_event(lab: &Lab, namespace: &str) -> String {
     let api: Api<Event> = Api::namespaced(lab.client.clone(), namespace);
-    let Ok(list) = api.list(&ListParams::default()).await else { return "no event".to_owned() };
-    let warnings = list.items.iter().filter(|event| event.type_.as_deref() == Some("Warning"));
+    let Ok(list) = api.list(&ListParams::default()).await else {
+        return "no event".to_owned();
+    };
+    let warnings = list
+        .items
+        .iter()
+        .filter(|event| event.type_.as_deref() == Some("Warning"));
     let last = warnings.max_by_key(|event| event.metadata.creation_timestamp.clone());
     last.map_or_else(
         || "no warning was written".to_owned(),
         |event| {
             let message = event.message.clone().unwrap_or_default();
-            format!("last warning: {} {message}", event.reason.clone().unwrap_or_default())
+            format!(
+                "last warning: {} {message}",
+                event.reason.clone().unwrap_or_default()
+            )
         },
     )
 }
@@ -156,12 +193,19 @@ pub async fn delete(lab: &Lab, namespace: &str, names: &[String]) -> Result<()> 
         match api.delete(name, &DeleteParams::default()).await {
             Ok(_) => {}
             Err(kube::Error::Api(status)) if status.code == 404 => {}
-            Err(error) => return Err(error).with_context(|| format!("failed to delete pod {name}")),
+            Err(error) => {
+                return Err(error).with_context(|| format!("failed to delete pod {name}"));
+            }
         }
     }
     let deadline = Deadline::after(Duration::from_secs(90));
     for name in names {
-        while api.get_opt(name).await.with_context(|| format!("failed to look for pod {name}"))?.is_some() {
+        while api
+            .get_opt(name)
+            .await
+            .with_context(|| format!("failed to look for pod {name}"))?
+            .is_some()
+        {
             if deadline.is_over() {
                 bail!("pod {name} is still there after 90 s");
             }
@@ -177,18 +221,33 @@ pub async fn delete(lab: &Lab, namespace: &str, names: &[String]) -> Result<()> 
 /// When pods cannot be listed.
 pub async fn shared_addresses(lab: &Lab) -> Result<Vec<String>> {
     let api: Api<Pod> = Api::all(lab.client.clone());
-    let list = api.list(&ListParams::default()).await.context("failed to list pods")?;
+    let list = api
+        .list(&ListParams::default())
+        .await
+        .context("failed to list pods")?;
     let mut owners: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for pod in &list.items {
-        let is_host = pod.spec.as_ref().is_some_and(|spec| spec.host_network == Some(true));
-        let Some(status) = pod.status.as_ref().filter(|status| status.phase.as_deref() == Some("Running")) else { continue };
+        let is_host = pod
+            .spec
+            .as_ref()
+            .is_some_and(|spec| spec.host_network == Some(true));
+        let Some(status) = pod
+            .status
+            .as_ref()
+            .filter(|status| status.phase.as_deref() == Some("Running"))
+        else {
+            continue;
+        };
         if is_host || pod.metadata.deletion_timestamp.is_some() {
             continue;
         }
         let name = pod.metadata.name.clone().unwrap_or_default();
         let namespace = pod.metadata.namespace.clone().unwrap_or_default();
         for ip in status.pod_ips.iter().flatten() {
-            owners.entry(ip.ip.clone()).or_default().push(format!("{namespace}/{name}"));
+            owners
+                .entry(ip.ip.clone())
+                .or_default()
+                .push(format!("{namespace}/{name}"));
         }
     }
     Ok(twice(owners))
@@ -197,7 +256,9 @@ pub async fn shared_addresses(lab: &Lab) -> Result<Vec<String>> {
 /// One sentence per address with more than one owner.
 pub fn twice(owners: BTreeMap<String, Vec<String>>) -> Vec<String> {
     let shared = owners.into_iter().filter(|(_, names)| names.len() > 1);
-    shared.map(|(address, names)| format!("{address} belongs to {}", names.join(" and "))).collect()
+    shared
+        .map(|(address, names)| format!("{address} belongs to {}", names.join(" and ")))
+        .collect()
 }
 
 #[cfg(test)]
@@ -208,7 +269,10 @@ mod tests {
     fn only_an_address_with_two_owners_is_named() {
         let owners = BTreeMap::from([
             ("10.0.0.1".to_owned(), vec!["a/x".to_owned()]),
-            ("10.0.0.2".to_owned(), vec!["a/y".to_owned(), "b/z".to_owned()]),
+            (
+                "10.0.0.2".to_owned(),
+                vec!["a/y".to_owned(), "b/z".to_owned()],
+            ),
         ]);
         assert_eq!(twice(owners), ["10.0.0.2 belongs to a/y and b/z"]);
     }

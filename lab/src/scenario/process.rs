@@ -27,7 +27,11 @@ impl Process {
     pub fn start(spot: &Spot<'_>, argv: &[String]) -> Result<Self> {
         let mut child = start(spot, argv)?;
         let reader = child.stdout.take().map(BufReader::new);
-        Ok(Self { child: Some(child), reader, what: argv.join(" ") })
+        Ok(Self {
+            child: Some(child),
+            reader,
+            what: argv.join(" "),
+        })
     }
 
     /// Waits for its first line.
@@ -89,7 +93,11 @@ impl Process {
     }
 
     fn signal(&mut self, signal: Signal) {
-        if let Some(pid) = self.child.as_ref().and_then(|child| i32::try_from(child.id()).ok()) {
+        if let Some(pid) = self
+            .child
+            .as_ref()
+            .and_then(|child| i32::try_from(child.id()).ok())
+        {
             // It may have ended by itself, which is not yet collected.
             let _ = kill(Pid::from_raw(pid), signal);
         }

@@ -20,7 +20,10 @@ pub struct Loaded {
 impl Loaded {
     /// The file's name without its ending.
     pub fn stem(&self) -> String {
-        self.file.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default()
+        self.file
+            .file_stem()
+            .map(|stem| stem.to_string_lossy().into_owned())
+            .unwrap_or_default()
     }
 }
 
@@ -38,13 +41,18 @@ pub fn load(paths: &[PathBuf]) -> Result<Vec<Loaded>> {
     }
     let (mut loaded, mut mistakes) = (Vec::new(), Vec::new());
     for file in files {
-        let text = std::fs::read_to_string(&file).with_context(|| format!("failed to read {}", file.display()))?;
+        let text = std::fs::read_to_string(&file)
+            .with_context(|| format!("failed to read {}", file.display()))?;
         match parse(&text) {
             Ok(scenario) => loaded.push(Loaded { file, scenario }),
             Err(error) => mistakes.push(format!("{}: {error:#}", file.display())),
         }
     }
-    if mistakes.is_empty() { Ok(loaded) } else { Err(anyhow!(mistakes.join("\n"))) }
+    if mistakes.is_empty() {
+        Ok(loaded)
+    } else {
+        Err(anyhow!(mistakes.join("\n")))
+    }
 }
 
 fn collect(path: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
@@ -52,13 +60,19 @@ fn collect(path: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
         files.push(path.to_owned());
         return Ok(());
     }
-    let entries = std::fs::read_dir(path).with_context(|| format!("failed to read {}", path.display()))?;
-    let mut entries: Vec<PathBuf> = entries.map(|entry| entry.map(|entry| entry.path())).collect::<Result<_, _>>()?;
+    let entries =
+        std::fs::read_dir(path).with_context(|| format!("failed to read {}", path.display()))?;
+    let mut entries: Vec<PathBuf> = entries
+        .map(|entry| entry.map(|entry| entry.path()))
+        .collect::<Result<_, _>>()?;
     entries.sort();
     for entry in entries {
         if entry.is_dir() {
             collect(&entry, files)?;
-        } else if entry.extension().is_some_and(|extension| extension == "yaml") {
+        } else if entry
+            .extension()
+            .is_some_and(|extension| extension == "yaml")
+        {
             files.push(entry);
         }
     }
@@ -76,11 +90,21 @@ pub fn parse(text: &str) -> Result<Scenario> {
         place(&scenario, &flow.from, &mut mistakes);
         place(&scenario, &flow.to, &mut mistakes);
     }
-    let controls = scenario.controls.iter().flat_map(|control| [&control.inject, &control.detect, &control.heal]);
-    for steps in [&scenario.steps, &scenario.finally].into_iter().chain(controls) {
+    let controls = scenario
+        .controls
+        .iter()
+        .flat_map(|control| [&control.inject, &control.detect, &control.heal]);
+    for steps in [&scenario.steps, &scenario.finally]
+        .into_iter()
+        .chain(controls)
+    {
         check(&scenario, steps, &mut mistakes);
     }
-    if mistakes.is_empty() { Ok(scenario) } else { Err(anyhow!(mistakes.join("; "))) }
+    if mistakes.is_empty() {
+        Ok(scenario)
+    } else {
+        Err(anyhow!(mistakes.join("; ")))
+    }
 }
 
 fn check(scenario: &Scenario, steps: &[Step], mistakes: &mut Vec<String>) {
@@ -98,7 +122,9 @@ fn check(scenario: &Scenario, steps: &[Step], mistakes: &mut Vec<String>) {
             Step::Event(what) => time(&what.within),
             Step::Exec(what) => what.within.iter().for_each(|text| time(text)),
             Step::Wait(Pause::Fixed(text)) => time(text),
-            Step::Wait(Pause::Sets { short: a, full: b } | Pause::Between { least: a, most: b }) => {
+            Step::Wait(
+                Pause::Sets { short: a, full: b } | Pause::Between { least: a, most: b },
+            ) => {
                 time(a);
                 time(b);
             }
@@ -120,7 +146,9 @@ fn check(scenario: &Scenario, steps: &[Step], mistakes: &mut Vec<String>) {
             }
             Step::Spoof(what) => {
                 place(scenario, &what.from, mistakes);
-                what.watch.iter().for_each(|name| place(scenario, name, mistakes));
+                what.watch
+                    .iter()
+                    .for_each(|name| place(scenario, name, mistakes));
             }
             Step::Create(what) => place(scenario, &what.pod, mistakes),
             Step::Repeat(what) => check(scenario, &what.steps, mistakes),
@@ -132,11 +160,16 @@ fn check(scenario: &Scenario, steps: &[Step], mistakes: &mut Vec<String>) {
 /// Is it a pod, one of a group of pods, a node or a place?
 fn place(scenario: &Scenario, text: &str, mistakes: &mut Vec<String>) {
     let known = |name: &str| {
-        let group = name.rsplit_once('-').filter(|(_, number)| number.parse::<u32>().is_ok());
-        scenario.pods.contains_key(name) || group.is_some_and(|(name, _)| scenario.pods.contains_key(name))
+        let group = name
+            .rsplit_once('-')
+            .filter(|(_, number)| number.parse::<u32>().is_ok());
+        scenario.pods.contains_key(name)
+            || group.is_some_and(|(name, _)| scenario.pods.contains_key(name))
     };
     let pod = text.split('/').next().unwrap_or_default();
-    let is_node = text.strip_prefix("node/").is_some_and(|number| number.parse::<u32>().is_ok_and(|n| n > 0));
+    let is_node = text
+        .strip_prefix("node/")
+        .is_some_and(|number| number.parse::<u32>().is_ok_and(|n| n > 0));
     if !(is_node || text.contains("${") || matches!(text, "outside" | "machine") || known(pod)) {
         let pods: Vec<&str> = scenario.pods.keys().map(String::as_str).collect();
         mistakes.push(format!(
@@ -152,7 +185,9 @@ mod tests {
 
     #[test]
     fn a_misspelt_key_is_named_with_its_line() {
-        let error = parse("name: a\nsteps:\n- connect: {from: a, to: b, prot: 1}\n").unwrap_err().to_string();
+        let error = parse("name: a\nsteps:\n- connect: {from: a, to: b, prot: 1}\n")
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("prot") && error.contains('3'), "{error}");
     }
 
@@ -160,14 +195,19 @@ mod tests {
     fn an_unknown_pod_is_named_with_those_that_there_are() {
         let text = "name: a\npods: {client: {}}\nsteps:\n- connect: {from: client, to: sever}\n";
         let error = parse(text).unwrap_err().to_string();
-        assert!(error.contains("sever") && error.contains("client"), "{error}");
+        assert!(
+            error.contains("sever") && error.contains("client"),
+            "{error}"
+        );
         assert!(parse(&text.replace("sever", "node/2")).is_ok());
         assert!(parse(&text.replace("sever", "node/0")).is_err());
     }
 
     #[test]
     fn a_duration_that_is_none_is_refused() {
-        let error = parse("name: a\nsteps:\n- wait: soon\n").unwrap_err().to_string();
+        let error = parse("name: a\nsteps:\n- wait: soon\n")
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("soon"), "{error}");
     }
 
@@ -175,9 +215,17 @@ mod tests {
     fn every_scenario_of_this_project_reads() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios");
         let loaded = load(&[folder]).unwrap();
-        assert!(loaded.len() > 10, "only {} scenarios: the list is broken", loaded.len());
+        assert!(
+            loaded.len() > 10,
+            "only {} scenarios: the list is broken",
+            loaded.len()
+        );
         for one in &loaded {
-            assert!(one.scenario.name.ends_with(|c: char| c.is_alphanumeric()), "{}", one.scenario.name);
+            assert!(
+                one.scenario.name.ends_with(|c: char| c.is_alphanumeric()),
+                "{}",
+                one.scenario.name
+            );
         }
     }
 }

@@ -15,6 +15,7 @@ use super::outcome::{Outcome, Verdict};
 use super::read::Loaded;
 use super::stage::{Stage, Tally};
 use super::step::flow::Running;
+use super::endpoints::Endpoints;
 use super::{collect, objects, pods, step, wait};
 use crate::scenario::model::{Empty, Step};
 
@@ -38,7 +39,9 @@ pub async fn run(lab: &Lab, loaded: &Loaded, is_full: bool, seed: u64) -> Outcom
     if result.is_err() {
         collected = collect::after_failure(&stage).await;
     }
-    let ended = step::all(&mut stage, &loaded.scenario.finally).await.context("finally");
+    let ended = step::all(&mut stage, &loaded.scenario.finally)
+        .await
+        .context("finally");
     let cleaned = clean(&stage).await.context("clean-up");
     result = result.and(ended).and(cleaned);
     let verdict = match result {
@@ -59,16 +62,24 @@ pub async fn run(lab: &Lab, loaded: &Loaded, is_full: bool, seed: u64) -> Outcom
 async fn whole(stage: &mut Stage<'_>) -> Result<()> {
     let scenario = stage.scenario;
     make_namespace(stage).await?;
-    step::apply(stage, &scenario.objects).await.context("objects")?;
+    step::apply(stage, &scenario.objects)
+        .await
+        .context("objects")?;
     start_pods(stage).await.context("pods")?;
     let ready = ready_since(stage).await?;
-    let flows = step::flow::start(stage, &scenario.always.flows, None, 0).await.context("always.flows")?;
+    let flows = step::flow::start(stage, &scenario.always.flows, None, 0)
+        .await
+        .context("always.flows")?;
+    let endpoints = Endpoints::watch(stage.lab, &stage.namespace, &scenario.always.endpoints).await?;
     let mut result = step::all(stage, &scenario.steps).await;
+    result = with(result, endpoints.judge());
     result = with(result, always(stage, &ready).await);
     result = with(result, stop(stage, flows).await);
     result?;
     for control in &scenario.controls {
-        run_control(stage, control).await.with_context(|| format!("control {:?}", control.name))?;
+        run_control(stage, control)
+            .await
+            .with_context(|| format!("control {:?}", control.name))?;
     }
     Ok(())
 }
@@ -87,26 +98,43 @@ async fn make_namespace(stage: &Stage<'_>) -> Result<()> {
         "metadata": {"name": stage.namespace, "labels": {"weftnet.dev/lab": "scenario"}}
     }))?;
     // One of an earlier, broken run may still be going.
-    wait::until(Duration::from_secs(90), async || match api.get_opt(&stage.namespace).await? {
-        None => Ok(()),
-        Some(old) => {
-            if old.metadata.deletion_timestamp.is_none() {
-                api.delete(&stage.namespace, &DeleteParams::default()).await?;
+    wait::until(Duration::from_secs(90), async || {
+        match api.get_opt(&stage.namespace).await? {
+            None => Ok(()),
+            Some(old) => {
+                if old.metadata.deletion_timestamp.is_none() {
+                    api.delete(&stage.namespace, &DeleteParams::default())
+                        .await?;
+                }
+                bail!(
+                    "namespace {} of an earlier run is still there",
+                    stage.namespace
+                )
             }
-            bail!("namespace {} of an earlier run is still there", stage.namespace)
         }
     })
     .await?;
-    api.create(&PostParams::default(), &namespace).await.context("failed to create the namespace")?;
+    api.create(&PostParams::default(), &namespace)
+        .await
+        .context("failed to create the namespace")?;
     Ok(())
 }
 
 async fn start_pods(stage: &mut Stage<'_>) -> Result<()> {
-    let first: Vec<_> = stage.scenario.pods.iter().filter(|(_, spec)| !spec.later).collect();
+    let first: Vec<_> = stage
+        .scenario
+        .pods
+        .iter()
+        .filter(|(_, spec)| !spec.later)
+        .collect();
     for (name, spec) in &first {
         pods::create(stage.lab, &stage.namespace, name, spec).await?;
     }
-    let names: Vec<String> = first.iter().filter(|(_, spec)| !spec.unready).map(|(name, _)| (*name).clone()).collect();
+    let names: Vec<String> = first
+        .iter()
+        .filter(|(_, spec)| !spec.unready)
+        .map(|(name, _)| (*name).clone())
+        .collect();
     if names.is_empty() {
         return Ok(());
     }
@@ -122,10 +150,18 @@ async fn ready_since(stage: &Stage<'_>) -> Result<BTreeMap<String, String>> {
     let mut since = BTreeMap::new();
     for number in &stage.scenario.always.ready_nodes {
         for node in stage.nodes(*number)? {
-            let found = api.get(&node.record.name).await.context("failed to get a Node")?;
-            let conditions = found.status.and_then(|status| status.conditions).unwrap_or_default();
+            let found = api
+                .get(&node.record.name)
+                .await
+                .context("failed to get a Node")?;
+            let conditions = found
+                .status
+                .and_then(|status| status.conditions)
+                .unwrap_or_default();
             let ready = conditions.into_iter().find(|c| c.type_ == "Ready");
-            let time = ready.filter(|c| c.status == "True").and_then(|c| c.last_transition_time);
+            let time = ready
+                .filter(|c| c.status == "True")
+                .and_then(|c| c.last_transition_time);
             let time = time.with_context(|| format!("{} is not Ready", node.record.name))?;
             since.insert(node.record.name.clone(), time.0.to_string());
         }
@@ -135,12 +171,18 @@ async fn ready_since(stage: &Stage<'_>) -> Result<BTreeMap<String, String>> {
 
 async fn always(stage: &mut Stage<'_>, before: &BTreeMap<String, String>) -> Result<()> {
     let after = ready_since(stage).await.context("always.readyNodes")?;
-    let lost: Vec<&String> = before.iter().filter(|(node, time)| after.get(*node) != Some(time)).map(|(node, _)| node).collect();
+    let lost: Vec<&String> = before
+        .iter()
+        .filter(|(node, time)| after.get(*node) != Some(time))
+        .map(|(node, _)| node)
+        .collect();
     if !lost.is_empty() {
         bail!("always.readyNodes: {lost:?} stopped being Ready in between");
     }
     if stage.scenario.always.unique_addresses {
-        step::one(stage, &Step::UniqueAddresses(Empty {})).await.context("always.uniqueAddresses")?;
+        step::one(stage, &Step::UniqueAddresses(Empty {}))
+            .await
+            .context("always.uniqueAddresses")?;
     }
     Ok(())
 }
@@ -151,7 +193,11 @@ async fn stop(stage: &mut Stage<'_>, flows: Vec<Running>) -> Result<()> {
         match flow.finish(None).await {
             Ok((what, counts, own)) => {
                 stage.tally = stage.tally.with(&counts);
-                sentences.extend(step::flow::judge(&what, &counts, &own).err().map(|error| error.to_string()));
+                sentences.extend(
+                    step::flow::judge(&what, &counts, &own)
+                        .err()
+                        .map(|error| error.to_string()),
+                );
             }
             Err(error) => sentences.push(format!("{error:#}")),
         }
@@ -165,13 +211,22 @@ async fn run_control(stage: &mut Stage<'_>, control: &Control) -> Result<()> {
     step::all(stage, &control.inject).await.context("inject")?;
     let detected = step::all(stage, &control.detect).await;
     let healed = step::all(stage, &control.heal).await.context("heal");
-    stage.tally = Tally { steps: stage.tally.steps, ..tally };
+    stage.tally = Tally {
+        steps: stage.tally.steps,
+        ..tally
+    };
     match detected {
-        Ok(()) => bail!("the detector was silent; it had to notice {:?}", control.notices),
+        Ok(()) => bail!(
+            "the detector was silent; it had to notice {:?}",
+            control.notices
+        ),
         Err(error) => {
             let words = format!("{error:#}");
             if !words.contains(&control.notices) {
-                bail!("{:?} had to be noticed, but the failure was: {words}", control.notices);
+                bail!(
+                    "{:?} had to be noticed, but the failure was: {words}",
+                    control.notices
+                );
             }
         }
     }
@@ -189,9 +244,11 @@ async fn clean(stage: &Stage<'_>) -> Result<()> {
     if stage.applied.is_empty() {
         return Ok(());
     }
-    wait::until(Duration::from_secs(90), async || match api.get_opt(&stage.namespace).await? {
-        None => Ok(()),
-        Some(_) => bail!("namespace {} is still there", stage.namespace),
+    wait::until(Duration::from_secs(90), async || {
+        match api.get_opt(&stage.namespace).await? {
+            None => Ok(()),
+            Some(_) => bail!("namespace {} is still there", stage.namespace),
+        }
     })
     .await?;
     for reference in stage.applied.iter().rev() {

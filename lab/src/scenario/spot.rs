@@ -25,7 +25,9 @@ pub fn spot<'a>(lab: &'a Lab, pods: &Pods, text: &str) -> Result<Spot<'a>> {
         "outside" => Ok(lab.outside()),
         "machine" => Ok(Spot::Machine),
         _ => {
-            let (pod, container) = text.split_once('/').map_or((text, None), |(pod, name)| (pod, Some(name)));
+            let (pod, container) = text
+                .split_once('/')
+                .map_or((text, None), |(pod, name)| (pod, Some(name)));
             lab.container(pod_of(pods, pod)?, container)
         }
     }
@@ -55,7 +57,10 @@ pub fn addresses(lab: &Lab, pods: &Pods, text: &str) -> Result<Vec<IpAddr>> {
     }
     match text {
         "outside" => Ok(lab.outside_addresses().all()),
-        "localhost" => Ok(vec![IpAddr::from([127, 0, 0, 1]), IpAddr::from(std::net::Ipv6Addr::LOCALHOST)]),
+        "localhost" => Ok(vec![
+            IpAddr::from([127, 0, 0, 1]),
+            IpAddr::from(std::net::Ipv6Addr::LOCALHOST),
+        ]),
         _ => {
             let pod = text.split('/').next().unwrap_or_default();
             Ok(pod_of(pods, pod)?.addresses.clone())
@@ -102,7 +107,10 @@ pub fn facts(lab: &Lab, pods: &Pods, namespace: &str) -> Facts {
 fn pod_of<'a>(pods: &'a Pods, name: &str) -> Result<&'a PodFacts> {
     pods.get(name).with_context(|| {
         let known: Vec<&str> = pods.keys().map(String::as_str).collect();
-        format!("{name:?} is no pod that runs here, no node/N and not outside; pods: {}", known.join(", "))
+        format!(
+            "{name:?} is no pod that runs here, no node/N and not outside; pods: {}",
+            known.join(", ")
+        )
     })
 }
 

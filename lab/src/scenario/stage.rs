@@ -72,8 +72,11 @@ impl Stage<'_> {
 
     /// Those of the wanted families that the cluster has; none named: all of them.
     pub fn families(&self, wanted: &[Family]) -> Vec<Family> {
-        let all = [Family::Ipv4, Family::Ipv6].into_iter().filter(|family| self.has(*family));
-        all.filter(|family| wanted.is_empty() || wanted.contains(family)).collect()
+        let all = [Family::Ipv4, Family::Ipv6]
+            .into_iter()
+            .filter(|family| self.has(*family));
+        all.filter(|family| wanted.is_empty() || wanted.contains(family))
+            .collect()
     }
 
     /// The nodes that a number means: 0 is all.
@@ -81,6 +84,10 @@ impl Stage<'_> {
     /// # Errors
     /// When there is no such node.
     pub fn nodes(&self, number: usize) -> Result<Vec<&Node>> {
-        if number == 0 { Ok(self.lab.nodes.iter().collect()) } else { Ok(vec![self.lab.node(number)?]) }
+        if number == 0 {
+            Ok(self.lab.nodes.iter().collect())
+        } else {
+            Ok(vec![self.lab.node(number)?])
+        }
     }
 }

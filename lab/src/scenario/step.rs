@@ -26,7 +26,9 @@ pub const READY: Duration = Duration::from_secs(60);
 /// The failed step's sentence, with its number.
 pub async fn all(stage: &mut Stage<'_>, steps: &[Step]) -> Result<()> {
     for (index, step) in steps.iter().enumerate() {
-        one(stage, step).await.with_context(|| format!("step {} ({})", index + 1, title(step)))?;
+        one(stage, step)
+            .await
+            .with_context(|| format!("step {} ({})", index + 1, title(step)))?;
     }
     Ok(())
 }
@@ -39,6 +41,12 @@ pub async fn one(stage: &mut Stage<'_>, step: &Step) -> Result<()> {
     stage.tally.steps += 1;
     match step {
         Step::Apply(list) => apply(stage, list).await,
+        Step::Patch(what) => {
+            let patch = filled(stage, &what.patch)?;
+            let mut object = what.object.clone();
+            object.name = stage.fill(&object.name)?;
+            objects::patch(stage.lab, &stage.namespace, &object, &patch).await
+        }
         Step::Refused(refused) => {
             let object = filled(stage, &refused.object)?;
             objects::refused(stage.lab, &stage.namespace, &object, &refused.message).await
@@ -55,7 +63,12 @@ pub async fn one(stage: &mut Stage<'_>, step: &Step) -> Result<()> {
         Step::Fault(what) => fault::run(stage, what).await,
         Step::Wait(pause) => {
             let share = stage.random.share();
-            tokio::time::sleep(pause.get(stage.is_full, share).map_err(|error| anyhow!(error))?).await;
+            tokio::time::sleep(
+                pause
+                    .get(stage.is_full, share)
+                    .map_err(|error| anyhow!(error))?,
+            )
+            .await;
             Ok(())
         }
         Step::Repeat(what) => Box::pin(repeat(stage, what)).await,
@@ -66,10 +79,17 @@ pub async fn one(stage: &mut Stage<'_>, step: &Step) -> Result<()> {
 pub fn title(step: &Step) -> String {
     match step {
         Step::Apply(list) => format!("apply {} objects", list.len()),
+        Step::Patch(what) => format!("patch {} {}", what.object.kind, what.object.name),
         Step::Refused(_) => "refused".to_owned(),
         Step::Delete(target) => {
-            let object = target.object.as_ref().map(|object| format!("{} {}", object.kind, object.name));
-            format!("delete {}", target.pod.clone().or(object).unwrap_or_default())
+            let object = target
+                .object
+                .as_ref()
+                .map(|object| format!("{} {}", object.kind, object.name));
+            format!(
+                "delete {}",
+                target.pod.clone().or(object).unwrap_or_default()
+            )
         }
         Step::Create(what) => format!("create {}", what.pod),
         Step::Expect(what) => format!("expect {} {}", what.object.kind, what.object.name),
@@ -119,9 +139,16 @@ async fn delete(stage: &mut Stage<'_>, target: &Target) -> Result<()> {
 /// The pod, or the numbered ones that `create` with a count made of it.
 fn group(stage: &Stage<'_>, name: &str) -> Vec<String> {
     let prefix = format!("{name}-");
-    let numbered = |pod: &&String| pod.strip_prefix(&prefix).is_some_and(|rest| rest.parse::<u64>().is_ok());
+    let numbered = |pod: &&String| {
+        pod.strip_prefix(&prefix)
+            .is_some_and(|rest| rest.parse::<u64>().is_ok())
+    };
     let found: Vec<String> = stage.pods.keys().filter(numbered).cloned().collect();
-    if found.is_empty() { vec![name.to_owned()] } else { found }
+    if found.is_empty() {
+        vec![name.to_owned()]
+    } else {
+        found
+    }
 }
 
 async fn create(stage: &mut Stage<'_>, what: &Create) -> Result<()> {
@@ -130,7 +157,9 @@ async fn create(stage: &mut Stage<'_>, what: &Create) -> Result<()> {
     let spec = spec.with_context(|| format!("the scenario has no pod {pod}"))?;
     let names = match count {
         None => vec![pod.clone()],
-        Some(count) => (1..=count.get(stage.is_full)).map(|number| format!("{pod}-{number}")).collect(),
+        Some(count) => (1..=count.get(stage.is_full))
+            .map(|number| format!("{pod}-{number}"))
+            .collect(),
     };
     for name in &names {
         pods::create(stage.lab, &stage.namespace, name, spec).await?;
@@ -146,7 +175,9 @@ async fn create(stage: &mut Stage<'_>, what: &Create) -> Result<()> {
 
 async fn repeat(stage: &mut Stage<'_>, what: &Repeat) -> Result<()> {
     for round in 1..=what.times.get(stage.is_full) {
-        all(stage, &what.steps).await.with_context(|| format!("round {round}"))?;
+        all(stage, &what.steps)
+            .await
+            .with_context(|| format!("round {round}"))?;
     }
     Ok(())
 }

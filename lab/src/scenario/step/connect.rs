@@ -17,7 +17,10 @@ pub(super) async fn run(stage: &mut Stage<'_>, what: &Connect) -> Result<()> {
     let families = stage.families(&what.families);
     for family in families {
         for _ in 0..what.times {
-            let ended = wait::until(time(&what.within)?, async || once(stage, what, family).await).await;
+            let ended = wait::until(time(&what.within)?, async || {
+                once(stage, what, family).await
+            })
+            .await;
             ended.with_context(|| format!("over {family}"))?;
             stage.tally.connections += 1;
         }
@@ -38,15 +41,30 @@ async fn once(stage: &Stage<'_>, what: &Connect, family: Family) -> Result<()> {
     }
     let answer = outcome.answer.context("there is no answer")?;
     if what.seen_as.as_deref() == Some("own") && outcome.local != Some(answer.peer) {
-        let local = outcome.local.map(|local| local.to_string()).unwrap_or_default();
-        bail!("the receiver saw {}, and it was sent from {local}", answer.peer);
+        let local = outcome
+            .local
+            .map(|local| local.to_string())
+            .unwrap_or_default();
+        bail!(
+            "the receiver saw {}, and it was sent from {local}",
+            answer.peer
+        );
     }
-    let is_pod = stage.pods.contains_key(what.from.split('/').next().unwrap_or_default());
-    if let Some(wanted) = what.seen_as.as_ref().filter(|wanted| *wanted != "own" || is_pod) {
+    let is_pod = stage
+        .pods
+        .contains_key(what.from.split('/').next().unwrap_or_default());
+    if let Some(wanted) = what
+        .seen_as
+        .as_ref()
+        .filter(|wanted| *wanted != "own" || is_pod)
+    {
         let wanted = if wanted == "own" { &what.from } else { wanted };
         let allowed = spot::addresses(stage.lab, &stage.pods, &stage.fill(wanted)?)?;
         if !allowed.contains(&answer.peer.ip()) {
-            bail!("the receiver saw {}, which is not an address of {wanted} {allowed:?}", answer.peer.ip());
+            bail!(
+                "the receiver saw {}, which is not an address of {wanted} {allowed:?}",
+                answer.peer.ip()
+            );
         }
     }
     match &what.answered_by {
@@ -56,7 +74,11 @@ async fn once(stage: &Stage<'_>, what: &Connect, family: Family) -> Result<()> {
 }
 
 async fn ask(stage: &Stage<'_>, what: &Connect, to: IpAddr) -> Result<Outcome> {
-    let port = what.port.unwrap_or(if what.protocol == Protocol::Http { 8080 } else { 7070 });
+    let port = what.port.unwrap_or(if what.protocol == Protocol::Http {
+        8080
+    } else {
+        7070
+    });
     let protocol = serde_json::to_value(what.protocol)?;
     let argv = [
         probe_program()?.display().to_string(),
@@ -70,6 +92,9 @@ async fn ask(stage: &Stage<'_>, what: &Connect, to: IpAddr) -> Result<Outcome> {
     let output = lab::output(&spot, &argv, limit).await?;
     let text = String::from_utf8_lossy(&output.stdout);
     serde_json::from_str(&text).with_context(|| {
-        format!("no outcome but {text:?} {}", String::from_utf8_lossy(&output.stderr))
+        format!(
+            "no outcome but {text:?} {}",
+            String::from_utf8_lossy(&output.stderr)
+        )
     })
 }

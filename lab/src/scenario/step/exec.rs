@@ -23,7 +23,9 @@ pub(super) async fn run(stage: &mut Stage<'_>, what: &Exec) -> Result<()> {
         Some(within) => wait::until(time(within)?, async || once(stage, what).await).await?,
     };
     if let Some(name) = &what.keep {
-        stage.kept.insert(format!("kept.{name}"), text.trim().to_owned());
+        stage
+            .kept
+            .insert(format!("kept.{name}"), text.trim().to_owned());
     }
     Ok(())
 }

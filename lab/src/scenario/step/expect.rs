@@ -9,15 +9,17 @@ use super::time;
 use crate::scenario::model::{EventSpec, Expect};
 use crate::scenario::objects::{self, difference};
 use crate::scenario::stage::Stage;
-use crate::scenario::wait::{self, Deadline};
 use crate::scenario::template;
+use crate::scenario::wait::{self, Deadline};
 
 pub(super) async fn object(stage: &mut Stage<'_>, what: &Expect) -> Result<()> {
     wait::until(time(&what.within)?, async || once(stage, what).await).await?;
     if let Some(steadily) = &what.steadily {
         let deadline = Deadline::after(time(steadily)?);
         while !deadline.is_over() {
-            once(stage, what).await.with_context(|| format!("it did not stay so for {steadily}"))?;
+            once(stage, what)
+                .await
+                .with_context(|| format!("it did not stay so for {steadily}"))?;
             deadline.pause().await;
         }
     }
@@ -33,7 +35,8 @@ async fn once(stage: &Stage<'_>, what: &Expect) -> Result<()> {
         (Some(_), true) => bail!("it is there"),
         (None, false) => bail!("it is not there"),
         (Some(found), false) => {
-            let wanted = template::fill_value(&what.matches, &stage.facts()).map_err(|error| anyhow!(error))?;
+            let wanted = template::fill_value(&what.matches, &stage.facts())
+                .map_err(|error| anyhow!(error))?;
             difference(&wanted, &found, "").map_or(Ok(()), |difference| Err(anyhow!(difference)))
         }
     }
@@ -45,18 +48,35 @@ pub(super) async fn event(stage: &mut Stage<'_>, what: &EventSpec) -> Result<()>
 
 async fn event_once(stage: &Stage<'_>, what: &EventSpec) -> Result<()> {
     let kind = GroupVersionKind::gvk("events.k8s.io", "v1", "Event");
-    let api: Api<DynamicObject> = Api::all_with(stage.lab.client.clone(), &ApiResource::from_gvk(&kind));
-    let list = api.list(&ListParams::default()).await.context("failed to list Events")?;
-    let about = what.about.as_deref().map(|about| stage.fill(about)).transpose()?;
+    let api: Api<DynamicObject> =
+        Api::all_with(stage.lab.client.clone(), &ApiResource::from_gvk(&kind));
+    let list = api
+        .list(&ListParams::default())
+        .await
+        .context("failed to list Events")?;
+    let about = what
+        .about
+        .as_deref()
+        .map(|about| stage.fill(about))
+        .transpose()?;
     let message = stage.fill(&what.message)?;
     let mut recent = Vec::new();
     for event in &list.items {
-        let text = |pointer: &str| event.data.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+        let text = |pointer: &str| {
+            event
+                .data
+                .pointer(pointer)
+                .and_then(Value::as_str)
+                .unwrap_or_default()
+        };
         if !is_recent(stage, event) {
             continue;
         }
         let own = format!("{}/{}", text("/regarding/kind"), text("/regarding/name"));
-        let fits = what.reason.as_deref().is_none_or(|reason| reason == text("/reason"))
+        let fits = what
+            .reason
+            .as_deref()
+            .is_none_or(|reason| reason == text("/reason"))
             && about.as_deref().is_none_or(|about| about == own)
             && text("/note").contains(&message);
         if fits {
@@ -64,17 +84,36 @@ async fn event_once(stage: &Stage<'_>, what: &EventSpec) -> Result<()> {
         }
         recent.push(format!("{own} {} {}", text("/reason"), text("/note")));
     }
-    let weftnet: Vec<String> = recent.into_iter().filter(|line| !line.starts_with("Pod/")).take(10).collect();
-    bail!("no such Event; recent ones that are not about pods: {}", weftnet.join(" | "))
+    let weftnet: Vec<String> = recent
+        .into_iter()
+        .filter(|line| !line.starts_with("Pod/"))
+        .take(10)
+        .collect();
+    bail!(
+        "no such Event; recent ones that are not about pods: {}",
+        weftnet.join(" | ")
+    )
 }
 
 /// Written, or counted up, since the scenario began. A second is the API's precision.
 fn is_recent(stage: &Stage<'_>, event: &DynamicObject) -> bool {
-    let times = ["/eventTime", "/series/lastObservedTime", "/deprecatedLastTimestamp", "/metadata/creationTimestamp"];
+    let times = [
+        "/eventTime",
+        "/series/lastObservedTime",
+        "/deprecatedLastTimestamp",
+        "/metadata/creationTimestamp",
+    ];
     let latest = times.iter().filter_map(|pointer| {
         let text = event.data.pointer(pointer).and_then(Value::as_str)?;
         text.parse::<jiff::Timestamp>().ok()
     });
-    let created = event.metadata.creation_timestamp.as_ref().map(|time| time.0);
-    latest.chain(created).max().is_some_and(|time| time.as_second() >= stage.began.as_second())
+    let created = event
+        .metadata
+        .creation_timestamp
+        .as_ref()
+        .map(|time| time.0);
+    latest
+        .chain(created)
+        .max()
+        .is_some_and(|time| time.as_second() >= stage.began.as_second())
 }

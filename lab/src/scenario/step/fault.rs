@@ -9,7 +9,10 @@ use crate::scenario::stage::Stage;
 
 pub(super) fn title(what: &Fault) -> String {
     match what {
-        Fault::Signal(signal) => format!("{} to {} on node {}", signal.signal, signal.process, signal.node),
+        Fault::Signal(signal) => format!(
+            "{} to {} on node {}",
+            signal.signal, signal.process, signal.node
+        ),
         Fault::ApiServer(switch) => format!("API server {switch:?}"),
     }
 }
@@ -22,10 +25,17 @@ pub(super) async fn run(stage: &mut Stage<'_>, what: &Fault) -> Result<()> {
 }
 
 fn signal(stage: &Stage<'_>, what: &model::Signal) -> Result<()> {
-    let signal: Signal = format!("SIG{}", what.signal)
-        .parse()
-        .map_err(|_| anyhow!("{:?} is no signal: write KILL, TERM, STOP or CONT", what.signal))?;
-    let numbers = if what.node == 0 { 1..=stage.lab.nodes.len() } else { what.node..=what.node };
+    let signal: Signal = format!("SIG{}", what.signal).parse().map_err(|_| {
+        anyhow!(
+            "{:?} is no signal: write KILL, TERM, STOP or CONT",
+            what.signal
+        )
+    })?;
+    let numbers = if what.node == 0 {
+        1..=stage.lab.nodes.len()
+    } else {
+        what.node..=what.node
+    };
     let mut sent = 0;
     for number in numbers {
         for process in stage.lab.processes(number, &what.process)? {

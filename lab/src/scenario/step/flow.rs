@@ -39,7 +39,8 @@ pub struct Counts {
 impl Counts {
     /// Numbers that were sent and never came.
     pub fn lost(&self) -> u64 {
-        (self.sent.numbers - self.sent.skipped.min(self.sent.numbers)).saturating_sub(self.received.received)
+        (self.sent.numbers - self.sent.skipped.min(self.sent.numbers))
+            .saturating_sub(self.received.received)
     }
 
     /// Numbers that never came, those left out on purpose included: what a control must see.
@@ -66,7 +67,12 @@ pub(super) async fn step(stage: &mut Stage<'_>, what: &Flow) -> Result<()> {
 }
 
 /// Starts flows in all their families, receivers first. `first` keeps ports of several calls apart.
-pub async fn start(stage: &Stage<'_>, flows: &[Flow], count: Option<u64>, first: u16) -> Result<Vec<Running>> {
+pub async fn start(
+    stage: &Stage<'_>,
+    flows: &[Flow],
+    count: Option<u64>,
+    first: u16,
+) -> Result<Vec<Running>> {
     let program = probe_program()?.display().to_string();
     let mut running = Vec::new();
     let mut port = PORT + first;
@@ -75,7 +81,9 @@ pub async fn start(stage: &Stage<'_>, flows: &[Flow], count: Option<u64>, first:
             port += 1;
             let to = spot::network(stage.lab, &stage.pods, &what.to)?;
             let argv = [&program, "probe", "receive", &format!("--port={port}")].map(str::to_owned);
-            let receiver = Process::start(&to, &argv)?.ready(Duration::from_secs(10)).await?;
+            let receiver = Process::start(&to, &argv)?
+                .ready(Duration::from_secs(10))
+                .await?;
             let address = spot::address(stage.lab, &stage.pods, &what.to, family)?;
             let mut argv = vec![program.clone(), "probe".to_owned(), "send".to_owned()];
             argv.push(SocketAddr::new(address, port).to_string());
@@ -86,7 +94,13 @@ pub async fn start(stage: &Stage<'_>, flows: &[Flow], count: Option<u64>, first:
             let from = spot::network(stage.lab, &stage.pods, &what.from)?;
             let sender = Process::start(&from, &argv)?;
             let own = spot::addresses(stage.lab, &stage.pods, &what.from)?;
-            running.push(Running { what: what.clone(), family, sender, receiver, own });
+            running.push(Running {
+                what: what.clone(),
+                family,
+                sender,
+                receiver,
+                own,
+            });
         }
     }
     Ok(running)
@@ -97,7 +111,10 @@ impl Running {
     ///
     /// # Errors
     /// When an end does not say what it counted.
-    pub async fn finish(self, sent: Option<Vec<String>>) -> Result<(Flow, Counts, Vec<std::net::IpAddr>)> {
+    pub async fn finish(
+        self,
+        sent: Option<Vec<String>>,
+    ) -> Result<(Flow, Counts, Vec<std::net::IpAddr>)> {
         let limit = Duration::from_secs(10);
         let sent = match sent {
             Some(lines) => lines,
@@ -105,9 +122,19 @@ impl Running {
         };
         let sent: Sent = serde_json::from_str(sent.last().context("the sender printed nothing")?)?;
         let lines = self.receiver.stop(limit).await?;
-        let received = lines.iter().rev().find_map(|line| serde_json::from_str::<Received>(line).ok());
-        let name = format!("{} to {} over {}", self.what.from, self.what.to, self.family);
-        let counts = Counts { name, sent, received: received.unwrap_or_default() };
+        let received = lines
+            .iter()
+            .rev()
+            .find_map(|line| serde_json::from_str::<Received>(line).ok());
+        let name = format!(
+            "{} to {} over {}",
+            self.what.from, self.what.to, self.family
+        );
+        let counts = Counts {
+            name,
+            sent,
+            received: received.unwrap_or_default(),
+        };
         Ok((self.what, counts, self.own))
     }
 }
@@ -117,20 +144,34 @@ impl Running {
 /// # Errors
 /// A sentence with numbers and times.
 pub fn judge(what: &Flow, counts: &Counts, own: &[std::net::IpAddr]) -> Result<()> {
-    let Counts { name, sent, received } = counts;
+    let Counts {
+        name,
+        sent,
+        received,
+    } = counts;
     if sent.numbers == 0 {
         bail!("{name}: nothing was sent");
     }
     // What was left out on purpose counts too: a control must see exactly what a real loss would look like.
     let missing = counts.missing();
     if missing > what.allowed_loss {
-        let gaps: Vec<String> = received.gaps.iter().take(5).map(|gap| format!("{}-{}", gap.from, gap.to)).collect();
+        let gaps: Vec<String> = received
+            .gaps
+            .iter()
+            .take(5)
+            .map(|gap| format!("{}-{}", gap.from, gap.to))
+            .collect();
         let tail = sent.numbers.saturating_sub(received.upto);
         let overrun = match received.overrun {
             0 => String::new(),
-            overrun => format!("; the receiver itself was too slow for {overrun}, so the machine may be to blame"),
+            overrun => format!(
+                "; the receiver itself was too slow for {overrun}, so the machine may be to blame"
+            ),
         };
-        let refused = sent.error.as_ref().map(|error| format!("; {} were refused: {error}", sent.refused));
+        let refused = sent
+            .error
+            .as_ref()
+            .map(|error| format!("; {} were refused: {error}", sent.refused));
         bail!(
             "{name}: lost {missing} of {} packets, numbers {}, the last {tail}{}{overrun}",
             sent.numbers,
@@ -141,8 +182,14 @@ pub fn judge(what: &Flow, counts: &Counts, own: &[std::net::IpAddr]) -> Result<(
     if received.duplicates > 0 {
         bail!("{name}: {} packets came twice", received.duplicates);
     }
-    match received.sources.iter().find(|source| !own.contains(&source.ip())) {
-        Some(source) => bail!("{name}: packets came from {source}, which is not the sender's {own:?}"),
+    match received
+        .sources
+        .iter()
+        .find(|source| !own.contains(&source.ip()))
+    {
+        Some(source) => {
+            bail!("{name}: packets came from {source}, which is not the sender's {own:?}")
+        }
         None => Ok(()),
     }
 }
@@ -150,7 +197,11 @@ pub fn judge(what: &Flow, counts: &Counts, own: &[std::net::IpAddr]) -> Result<(
 impl Tally {
     /// With the counts of a flow.
     pub fn with(self, counts: &Counts) -> Self {
-        Self { packets: self.packets + counts.sent.numbers, lost: self.lost + counts.lost(), ..self }
+        Self {
+            packets: self.packets + counts.sent.numbers,
+            lost: self.lost + counts.lost(),
+            ..self
+        }
     }
 }
 
@@ -161,7 +212,11 @@ mod tests {
     fn counts(sent: u64, skipped: u64, received: u64) -> Counts {
         Counts {
             name: "a to b".to_owned(),
-            sent: Sent { numbers: sent, skipped, ..Sent::default() },
+            sent: Sent {
+                numbers: sent,
+                skipped,
+                ..Sent::default()
+            },
             received: Received {
                 received,
                 upto: received,
@@ -179,7 +234,9 @@ mod tests {
     fn a_lost_tail_is_noticed_although_the_receiver_cannot_know_it() {
         let own = ["10.0.0.1".parse().unwrap()];
         assert!(judge(&flow(), &counts(100, 0, 100), &own).is_ok());
-        let error = judge(&flow(), &counts(100, 0, 99), &own).unwrap_err().to_string();
+        let error = judge(&flow(), &counts(100, 0, 99), &own)
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("lost 1 of 100"), "{error}");
     }
 

@@ -27,7 +27,9 @@ pub(super) async fn run(stage: &mut Stage<'_>, what: &Spoof) -> Result<()> {
     tokio::time::sleep(Duration::from_millis(150)).await;
     for (place, process) in counters {
         let lines = process.stop(Duration::from_secs(5)).await?;
-        let last = lines.last().with_context(|| format!("the counter in {place} printed nothing"))?;
+        let last = lines
+            .last()
+            .with_context(|| format!("the counter in {place} printed nothing"))?;
         let counted: Counted = serde_json::from_str(last)?;
         judge(what, place, &counted)?;
     }
@@ -37,19 +39,39 @@ pub(super) async fn run(stage: &mut Stage<'_>, what: &Spoof) -> Result<()> {
 fn judge(what: &Spoof, place: &str, counted: &Counted) -> Result<()> {
     let arrived: u64 = counted.frames.values().sum();
     match what.arrives {
-        Arrives::None if arrived > 0 => bail!("{arrived} forged frames arrived in {place}: {:?}", counted.frames),
+        Arrives::None if arrived > 0 => bail!(
+            "{arrived} forged frames arrived in {place}: {:?}",
+            counted.frames
+        ),
         Arrives::All if arrived < u64::from(what.count) => {
-            bail!("{arrived} of {} frames arrived in {place}; it saw {} frames", what.count, counted.seen)
+            bail!(
+                "{arrived} of {} frames arrived in {place}; it saw {} frames",
+                what.count,
+                counted.seen
+            )
         }
         _ => Ok(()),
     }
 }
 
-async fn counter(stage: &Stage<'_>, what: &Spoof, place: &str, claim: &str, mark: &str) -> Result<Process> {
+async fn counter(
+    stage: &Stage<'_>,
+    what: &Spoof,
+    place: &str,
+    claim: &str,
+    mark: &str,
+) -> Result<Process> {
     let interface = what.interface.clone().unwrap_or_else(|| "eth0".to_owned());
-    let mut argv = vec![lab::probe_program()?.display().to_string(), "sniff".to_owned()];
+    let mut argv = vec![
+        lab::probe_program()?.display().to_string(),
+        "sniff".to_owned(),
+    ];
     argv.push(format!("--interface={}", stage.fill(&interface)?));
-    argv.push(if what.kind == "udp" { format!("--contains={mark}") } else { format!("--mentions={claim}") });
+    argv.push(if what.kind == "udp" {
+        format!("--contains={mark}")
+    } else {
+        format!("--mentions={claim}")
+    });
     let process = Process::start(&spot::network(stage.lab, &stage.pods, place)?, &argv)?;
     process.ready(Duration::from_secs(10)).await
 }
@@ -67,7 +89,10 @@ async fn send(stage: &Stage<'_>, what: &Spoof, claim: &str, mark: &str) -> Resul
     let from = spot::network(stage.lab, &stage.pods, &what.from)?;
     let output = lab::output(&from, &argv, Duration::from_secs(30)).await?;
     if !output.status.success() {
-        bail!("nothing was sent: {}", String::from_utf8_lossy(&output.stderr).trim());
+        bail!(
+            "nothing was sent: {}",
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
     }
     Ok(())
 }

@@ -15,14 +15,26 @@ pub(super) async fn check(stage: &mut Stage<'_>) -> Result<()> {
     let mut found = pods::shared_addresses(stage.lab).await?;
     let mut owners: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for (name, facts) in &stage.pods {
-        let is_host = stage.scenario.pods.get(name).is_some_and(|spec| spec.host_network);
+        let is_host = stage
+            .scenario
+            .pods
+            .get(name)
+            .is_some_and(|spec| spec.host_network);
         if is_host {
             continue;
         }
         let own = interface_addresses(stage, name).await?;
-        let missing: Vec<String> =
-            facts.addresses.iter().map(ToString::to_string).filter(|address| !own.contains(address)).collect();
-        found.extend(missing.iter().map(|address| format!("pod {name} does not own {address}, its status says so")));
+        let missing: Vec<String> = facts
+            .addresses
+            .iter()
+            .map(ToString::to_string)
+            .filter(|address| !own.contains(address))
+            .collect();
+        found.extend(
+            missing
+                .iter()
+                .map(|address| format!("pod {name} does not own {address}, its status says so")),
+        );
         for address in own {
             owners.entry(address).or_default().push(name.clone());
         }
@@ -35,7 +47,16 @@ async fn interface_addresses(stage: &Stage<'_>, pod: &str) -> Result<Vec<String>
     let spot = spot::spot(stage.lab, &stage.pods, pod)?;
     let argv = ["ip", "-json", "address", "show", "scope", "global"].map(str::to_owned);
     let output = lab::output(&spot, &argv, Duration::from_secs(10)).await?;
-    let links: Value = serde_json::from_slice(&output.stdout).context("ip -json printed no JSON")?;
-    let all = links.as_array().into_iter().flatten().filter_map(|link| link["addr_info"].as_array()).flatten();
-    Ok(all.filter_map(|address| address["local"].as_str()).map(str::to_owned).collect())
+    let links: Value =
+        serde_json::from_slice(&output.stdout).context("ip -json printed no JSON")?;
+    let all = links
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|link| link["addr_info"].as_array())
+        .flatten();
+    Ok(all
+        .filter_map(|address| address["local"].as_str())
+        .map(str::to_owned)
+        .collect())
 }
