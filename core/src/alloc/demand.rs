@@ -29,13 +29,20 @@ pub(super) fn demands<'a>(
     drain: &[DrainBlock],
     overlaps: &BTreeMap<&str, &str>,
 ) -> Demands<'a> {
-    let drained: BTreeSet<&str> = drain.iter().map(|drain| drain.block.name.as_str()).collect();
+    let drained: BTreeSet<&str> = drain
+        .iter()
+        .map(|drain| drain.block.name.as_str())
+        .collect();
     let granted = granted(view, |name| {
         !drained.contains(name) && !overlaps.contains_key(name)
     });
     let mut demands = Demands::new();
     for (pool_name, pool) in view.pools.iter().filter(|(_, pool)| pool.accepted) {
-        let families: BTreeSet<Family> = pool.cidrs.iter().map(|entry| Family::of_net(&entry.cidr)).collect();
+        let families: BTreeSet<Family> = pool
+            .cidrs
+            .iter()
+            .map(|entry| Family::of_net(&entry.cidr))
+            .collect();
         for family in families {
             let mut short: Vec<Demand<'a>> = pool
                 .nodes
@@ -82,7 +89,10 @@ fn granted<'a>(
         let key = (block.node.as_str(), block.pool.as_str(), block.family());
         let entry = granted.entry(key).or_default();
         entry.blocks += 1;
-        let report = view.nodes.get(&block.node).and_then(|node| node.report.as_ref());
+        let report = view
+            .nodes
+            .get(&block.node)
+            .and_then(|node| node.report.as_ref());
         if !report.is_some_and(|report| report.blocks.contains_key(&block.uid)) {
             entry.unreported += usable(pool, block);
         }
@@ -105,7 +115,11 @@ fn demand<'a>(
         .copied()
         .unwrap_or_default();
     // A report may be older than the last drain: without a usable block nothing is free.
-    let free = if granted.blocks == 0 { 0 } else { reported.free };
+    let free = if granted.blocks == 0 {
+        0
+    } else {
+        reported.free
+    };
     let wanted = u128::from(prealloc) + u128::from(reported.waiting);
     let short = wanted.saturating_sub(u128::from(free) + granted.unreported);
     (short > 0).then_some(Demand {

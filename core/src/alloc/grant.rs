@@ -85,9 +85,17 @@ impl<'a> Cutter<'a> {
     fn new(pool: &AllocPool, of: Family, occupied: &'a mut Occupied) -> Self {
         let mut reserved = Occupied::default();
         let mut entries = VecDeque::new();
-        for entry in pool.cidrs.iter().filter(|entry| Family::of_net(&entry.cidr) == of) {
+        for entry in pool
+            .cidrs
+            .iter()
+            .filter(|entry| Family::of_net(&entry.cidr) == of)
+        {
             entries.push_back((entry.cidr, entry.block_size));
-            for network in entry.reserved.iter().filter(|network| Family::of_net(network) == of) {
+            for network in entry
+                .reserved
+                .iter()
+                .filter(|network| Family::of_net(network) == of)
+            {
                 let range = Range::from(*network);
                 reserved.insert(range.first, range.last);
             }
@@ -125,7 +133,10 @@ fn occupied(view: &AllocView) -> BTreeMap<Family, Occupied> {
     let blocks = view.blocks.values().map(|block| block.cidr);
     for cidr in blocks.chain(view.taken.iter().copied()) {
         let range = Range::from(cidr);
-        occupied.entry(range.family).or_default().insert(range.first, range.last);
+        occupied
+            .entry(range.family)
+            .or_default()
+            .insert(range.first, range.last);
     }
     occupied
 }

@@ -69,6 +69,9 @@ mod tests {
         let mut names = ["10.64.0.64/26", "9.0.0.0/26", "10.64.0.0/26"]
             .map(|cidr| block_name(cidr.parse().unwrap()));
         names.sort();
-        assert_eq!(names, ["v4-09000000-26", "v4-0a400000-26", "v4-0a400040-26"]);
+        assert_eq!(
+            names,
+            ["v4-09000000-26", "v4-0a400000-26", "v4-0a400040-26"]
+        );
     }
 }

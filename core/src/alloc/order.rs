@@ -90,7 +90,12 @@ pub fn overlapped<'a>(
 mod tests {
     use super::*;
 
-    fn block(name: &'static str, cidr: &str, created: i64, version: &'static str) -> BlockAge<'static> {
+    fn block(
+        name: &'static str,
+        cidr: &str,
+        created: i64,
+        version: &'static str,
+    ) -> BlockAge<'static> {
         BlockAge {
             name,
             cidr: cidr.parse().unwrap(),
@@ -138,7 +143,10 @@ mod tests {
             block("beside", "10.0.2.0/24", 1, "11"),
         ];
         let younger = overlapped(blocks);
-        assert_eq!(younger.keys().copied().collect::<Vec<_>>(), ["middle", "outer"]);
+        assert_eq!(
+            younger.keys().copied().collect::<Vec<_>>(),
+            ["middle", "outer"]
+        );
         assert_eq!(younger["middle"], "inner");
     }
 

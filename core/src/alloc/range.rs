@@ -97,7 +97,9 @@ pub(super) fn lowest_gap(
     let range = Range::from(cidr);
     let mut first = align(from.unwrap_or(range.first).max(range.first), size)?;
     loop {
-        let last = first.checked_add(size - 1).filter(|last| *last <= range.last)?;
+        let last = first
+            .checked_add(size - 1)
+            .filter(|last| *last <= range.last)?;
         let end = match occupied.end_of_overlap(first, last) {
             Some(end) => end,
             None => match reserved.covers(first, last) {
@@ -152,13 +154,49 @@ mod tests {
     fn the_lowest_gap_is_found() {
         let cases: [(&str, u8, &[&str], &[&str], Option<&str>); 9] = [
             ("10.0.0.0/24", 26, &[], &[], Some("10.0.0.0/26")),
-            ("10.0.0.0/24", 26, &["10.0.0.0/26"], &[], Some("10.0.0.64/26")),
-            ("10.0.0.0/24", 26, &["10.0.0.5/32", "10.0.0.128/25"], &[], Some("10.0.0.64/26")),
-            ("10.0.0.0/24", 26, &["10.0.0.0/25", "10.0.0.128/26"], &[], Some("10.0.0.192/26")),
+            (
+                "10.0.0.0/24",
+                26,
+                &["10.0.0.0/26"],
+                &[],
+                Some("10.0.0.64/26"),
+            ),
+            (
+                "10.0.0.0/24",
+                26,
+                &["10.0.0.5/32", "10.0.0.128/25"],
+                &[],
+                Some("10.0.0.64/26"),
+            ),
+            (
+                "10.0.0.0/24",
+                26,
+                &["10.0.0.0/25", "10.0.0.128/26"],
+                &[],
+                Some("10.0.0.192/26"),
+            ),
             ("10.0.0.0/24", 26, &["10.0.0.0/22"], &[], None),
-            ("10.0.0.0/24", 26, &[], &["10.0.0.0/26"], Some("10.0.0.64/26")),
-            ("10.0.0.0/24", 26, &[], &["10.0.0.0/27"], Some("10.0.0.0/26")),
-            ("10.0.0.0/24", 26, &[], &["10.0.0.0/26", "10.0.0.64/28"], Some("10.0.0.64/26")),
+            (
+                "10.0.0.0/24",
+                26,
+                &[],
+                &["10.0.0.0/26"],
+                Some("10.0.0.64/26"),
+            ),
+            (
+                "10.0.0.0/24",
+                26,
+                &[],
+                &["10.0.0.0/27"],
+                Some("10.0.0.0/26"),
+            ),
+            (
+                "10.0.0.0/24",
+                26,
+                &[],
+                &["10.0.0.0/26", "10.0.0.64/28"],
+                Some("10.0.0.64/26"),
+            ),
             ("10.0.0.0/26", 26, &["10.0.0.63/32"], &[], None),
         ];
         for (cidr, length, taken, reserved, expected) in cases {
@@ -175,8 +213,14 @@ mod tests {
         let top = "ffff:ffff:ffff:ffff:ffff:ffff:ffff:0/112";
         let full = gap(top, 122, &["ffff:ffff:ffff:ffff:ffff:ffff:ffff:0/112"], &[]);
         assert_eq!(full, None);
-        assert_eq!(gap("255.255.255.0/24", 26, &["255.255.255.0/24"], &[]), None);
-        assert_eq!(gap("::/0", 122, &["::/1"], &[]).as_deref(), Some("8000::/122"));
+        assert_eq!(
+            gap("255.255.255.0/24", 26, &["255.255.255.0/24"], &[]),
+            None
+        );
+        assert_eq!(
+            gap("::/0", 122, &["::/1"], &[]).as_deref(),
+            Some("8000::/122")
+        );
         assert_eq!(gap("::/0", 122, &[], &["::/0"]), None);
     }
 

@@ -6,15 +6,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::range::{Occupied, Range};
-use super::{
-    AllocBlock, AllocPool, AllocView, DeleteBlock, DeleteReason, DrainBlock, DrainReason,
-};
+use super::{AllocBlock, AllocPool, AllocView, DeleteBlock, DeleteReason, DrainBlock, DrainReason};
 
 /// Blocks to set to Draining, by name.
-pub(super) fn drain<'a>(
-    view: &'a AllocView,
-    overlaps: &BTreeMap<&str, &str>,
-) -> Vec<DrainBlock> {
+pub(super) fn drain<'a>(view: &'a AllocView, overlaps: &BTreeMap<&str, &str>) -> Vec<DrainBlock> {
     let mut drained: BTreeMap<&'a str, DrainReason> = BTreeMap::new();
     for (name, block) in view.blocks.iter().filter(|(_, block)| !block.draining) {
         if let Some(reason) = unwanted(view, name, block, overlaps) {
@@ -67,7 +62,10 @@ fn unwanted(
     } else if !pool.is_some_and(|pool| covered(pool, block)) {
         Some(DrainReason::NotCovered)
     } else if pool.is_some_and(|pool| pool.accepted && !pool.nodes.contains(&block.node))
-        && view.nodes.get(&block.node).is_some_and(|node| node.gone.is_none())
+        && view
+            .nodes
+            .get(&block.node)
+            .is_some_and(|node| node.gone.is_none())
     {
         Some(DrainReason::NotSelected)
     } else {
@@ -76,7 +74,9 @@ fn unwanted(
 }
 
 fn covered(pool: &AllocPool, block: &AllocBlock) -> bool {
-    pool.cidrs.iter().any(|entry| entry.cidr.contains(&block.cidr))
+    pool.cidrs
+        .iter()
+        .any(|entry| entry.cidr.contains(&block.cidr))
 }
 
 fn node_gone(view: &AllocView, block: &AllocBlock) -> bool {
