@@ -59,9 +59,7 @@ impl Addresses {
     /// All addresses, IPv4 first.
     pub fn all(&self) -> Vec<IpAddr> {
         let ipv4 = self.ipv4.map(IpAddr::V4);
-        ipv4.into_iter()
-            .chain(self.ipv6.map(IpAddr::V6))
-            .collect()
+        ipv4.into_iter().chain(self.ipv6.map(IpAddr::V6)).collect()
     }
 
     /// The first address: IPv4 if there is one.
@@ -163,9 +161,15 @@ mod tests {
     #[test]
     fn a_family_that_was_not_asked_for_has_no_address() {
         let addresses = plan(Families::Ipv4).node(0, 1);
-        assert_eq!(addresses.all(), vec!["10.50.0.11".parse::<IpAddr>().unwrap()]);
+        assert_eq!(
+            addresses.all(),
+            vec!["10.50.0.11".parse::<IpAddr>().unwrap()]
+        );
         let addresses = plan(Families::Ipv6).node(1, 2);
-        assert_eq!(addresses.all(), vec!["fd50:0:0:1::c".parse::<IpAddr>().unwrap()]);
+        assert_eq!(
+            addresses.all(),
+            vec!["fd50:0:0:1::c".parse::<IpAddr>().unwrap()]
+        );
     }
 
     #[test]
@@ -179,12 +183,27 @@ mod tests {
         let plan = plan(Families::Dual);
         let mut seen = BTreeSet::new();
         for segment in 0..MAX_SEGMENTS {
-            assert!(plan.router(segment).all().into_iter().all(|a| seen.insert(a)));
+            assert!(
+                plan.router(segment)
+                    .all()
+                    .into_iter()
+                    .all(|a| seen.insert(a))
+            );
             for number in 1..=MAX_NODES {
-                assert!(plan.node(segment, number).all().into_iter().all(|a| seen.insert(a)));
+                assert!(
+                    plan.node(segment, number)
+                        .all()
+                        .into_iter()
+                        .all(|a| seen.insert(a))
+                );
             }
         }
-        assert!(plan.control_plane().all().into_iter().all(|a| seen.insert(a)));
+        assert!(
+            plan.control_plane()
+                .all()
+                .into_iter()
+                .all(|a| seen.insert(a))
+        );
         assert!(plan.outside().all().into_iter().all(|a| seen.insert(a)));
     }
 

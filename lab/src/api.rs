@@ -72,7 +72,9 @@ pub async fn create_node(client: &Client, node: &NodeRecord) -> Result<()> {
     match api.create(&PostParams::default(), &object).await {
         Ok(_) => {}
         Err(kube::Error::Api(status)) if status.code == 409 => {}
-        Err(error) => return Err(error).with_context(|| format!("failed to make the Node {}", node.name)),
+        Err(error) => {
+            return Err(error).with_context(|| format!("failed to make the Node {}", node.name));
+        }
     }
     let mut addresses: Vec<_> = node
         .addresses
@@ -94,11 +96,17 @@ pub async fn nodes_not_ready(client: &Client) -> Result<Vec<String>> {
     let nodes = api.list(&kube::api::ListParams::default()).await?;
     let ready = |node: &Node| {
         let status = node.status.as_ref();
-        let conditions = status.and_then(|s| s.conditions.as_deref()).unwrap_or_default();
-        conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True")
+        let conditions = status
+            .and_then(|s| s.conditions.as_deref())
+            .unwrap_or_default();
+        conditions
+            .iter()
+            .any(|c| c.type_ == "Ready" && c.status == "True")
     };
     let names = nodes.items.iter().filter(|node| !ready(node));
-    Ok(names.filter_map(|node| node.metadata.name.clone()).collect())
+    Ok(names
+        .filter_map(|node| node.metadata.name.clone())
+        .collect())
 }
 
 /// Waits until all nodes are Ready.
@@ -141,12 +149,24 @@ pub async fn apply(client: &Client, yaml: &str) -> Result<usize> {
 
 /// Applies one object.
 pub async fn apply_object(client: &Client, object: DynamicObject) -> Result<DynamicObject> {
-    let types = object.types.clone().context("an object has no apiVersion and kind")?;
-    let name = object.metadata.name.clone().context("an object has no name")?;
+    let types = object
+        .types
+        .clone()
+        .context("an object has no apiVersion and kind")?;
+    let name = object
+        .metadata
+        .name
+        .clone()
+        .context("an object has no name")?;
     let gvk = GroupVersionKind::try_from(&types)?;
     let (resource, capabilities) = kube::discovery::pinned_kind(client, &gvk)
         .await
-        .with_context(|| format!("the API server does not know {} {}", types.api_version, types.kind))?;
+        .with_context(|| {
+            format!(
+                "the API server does not know {} {}",
+                types.api_version, types.kind
+            )
+        })?;
     let api: Api<DynamicObject> = match (&capabilities.scope, &object.metadata.namespace) {
         (Scope::Cluster, _) => Api::all_with(client.clone(), &resource),
         (Scope::Namespaced, namespace) => {

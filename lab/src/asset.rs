@@ -36,7 +36,11 @@ impl Programs {
     pub fn search_path(&self) -> String {
         let mut dirs: Vec<String> = Vec::new();
         for file in self.0.values() {
-            let dir = file.parent().unwrap_or(Path::new("/")).display().to_string();
+            let dir = file
+                .parent()
+                .unwrap_or(Path::new("/"))
+                .display()
+                .to_string();
             if !dirs.contains(&dir) {
                 dirs.push(dir);
             }
@@ -58,7 +62,9 @@ impl Programs {
 
     /// Programs and their files.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Path)> {
-        self.0.iter().map(|(name, path)| (name.as_str(), path.as_path()))
+        self.0
+            .iter()
+            .map(|(name, path)| (name.as_str(), path.as_path()))
     }
 }
 
@@ -84,7 +90,10 @@ impl Source {
         let mut assets = versions::pinned()?;
         if let Some(unknown) = names.iter().find(|n| !assets.iter().any(|a| a.name == **n)) {
             let known: Vec<&str> = assets.iter().map(|a| a.name.as_str()).collect();
-            bail!("there is no asset {unknown}; there are {}", known.join(", "));
+            bail!(
+                "there is no asset {unknown}; there are {}",
+                known.join(", ")
+            );
         }
         assets.retain(|asset| names.is_empty() || names.contains(&asset.name));
         let mut programs = BTreeMap::new();
@@ -112,7 +121,10 @@ impl Source {
                 version: kubernetes.to_owned(),
                 ..asset
             };
-            let modules = self.cache.join("modules").join(format!("kubernetes-{kubernetes}"));
+            let modules = self
+                .cache
+                .join("modules")
+                .join(format!("kubernetes-{kubernetes}"));
             return Ok((wanted, modules));
         }
         let modules = self.modules.join(&asset.name);
@@ -150,12 +162,14 @@ impl Source {
             .tempdir_in(make_parent(&dir)?)
             .with_context(|| format!("failed to make a folder beside {}", dir.display()))?;
         if let Err(refused) = download::fetch(asset, work.path(), progress) {
-            progress.note(&format!("{} {}: {refused:#}; building it", asset.name, asset.version));
+            progress.note(&format!(
+                "{} {}: {refused:#}; building it",
+                asset.name, asset.version
+            ));
             build::build(asset, modules, work.path(), progress)?;
         }
-        find::in_folder(Some(work.path()), asset).with_context(|| {
-            format!("not all programs of {} were made", asset.name)
-        })?;
+        find::in_folder(Some(work.path()), asset)
+            .with_context(|| format!("not all programs of {} were made", asset.name))?;
         let work = work.keep();
         // Another weft-lab may have made the same in the meantime: its result is as good.
         if std::fs::rename(&work, &dir).is_err() {
@@ -185,7 +199,10 @@ mod tests {
             ("etcd".to_owned(), PathBuf::from("/cache/e/etcd")),
         ]));
         let path = programs.search_path();
-        assert!(path.starts_with("/cache/e:/cache/k:/usr/local/sbin"), "{path}");
+        assert!(
+            path.starts_with("/cache/e:/cache/k:/usr/local/sbin"),
+            "{path}"
+        );
         assert_eq!(programs.path("etcd"), PathBuf::from("/cache/e/etcd"));
         assert_eq!(programs.path("nft"), PathBuf::from("nft"));
     }

@@ -202,8 +202,17 @@ fn parse_mounts(mounts: &str) -> Vec<Hierarchy> {
 /// Of all mount options those that say which hierarchy it is.
 fn v1_options(options: &str) -> String {
     let general = [
-        "rw", "ro", "relatime", "noatime", "nosuid", "nodev", "noexec", "xattr", "clone_children",
-        "cpuset_v2_mode", "noprefix",
+        "rw",
+        "ro",
+        "relatime",
+        "noatime",
+        "nosuid",
+        "nodev",
+        "noexec",
+        "xattr",
+        "clone_children",
+        "cpuset_v2_mode",
+        "noprefix",
     ];
     let own = |o: &&str| !general.contains(o) && !o.starts_with("release_agent");
     options.split(',').filter(own).collect::<Vec<_>>().join(",")
@@ -288,7 +297,13 @@ mod tests {
         let hierarchies = parse_mounts("c /sys/fs/cgroup cgroup2 rw 0 0\n");
         let lab: LabName = "one".parse().unwrap();
         let cgroups = Cgroups::of(&hierarchies, &lab, "node-1");
-        assert_eq!(cgroups.dirs, [PathBuf::from("/sys/fs/cgroup/weft-lab/one/node-1")]);
-        assert_eq!(cgroups.dir(&hierarchies, "memory"), Some(cgroups.dirs[0].clone()));
+        assert_eq!(
+            cgroups.dirs,
+            [PathBuf::from("/sys/fs/cgroup/weft-lab/one/node-1")]
+        );
+        assert_eq!(
+            cgroups.dir(&hierarchies, "memory"),
+            Some(cgroups.dirs[0].clone())
+        );
     }
 }

@@ -241,12 +241,21 @@ fn dispatch(cli: &Cli) -> Result<ExitCode> {
         } => assets(&env, *list, kubernetes.as_deref(), names)?,
         Subject::Images { output } => images(&env, output.as_deref())?,
         Subject::Run(args) => {
-            return Ok(ExitCode::from(crate::scenario::run(&env, &places.name, args)?));
+            return Ok(ExitCode::from(crate::scenario::run(
+                &env,
+                &places.name,
+                args,
+            )?));
         }
         Subject::Bench(args) => return crate::bench::run(args, &env, &places.name),
         Subject::Doctor => return doctor::print(&env),
         Subject::Completion { shell } => {
-            clap_complete::generate(*shell, &mut Cli::command(), "weft-lab", &mut std::io::stdout());
+            clap_complete::generate(
+                *shell,
+                &mut Cli::command(),
+                "weft-lab",
+                &mut std::io::stdout(),
+            );
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -303,7 +312,11 @@ fn options(args: &UpArgs) -> Result<Options> {
         families: args.ip_family,
         placement: (0..args.nodes).map(|node| node % args.segments).collect(),
         segments: args.segments,
-        cni: if args.without_weftnet { Cni::None } else { args.cni },
+        cni: if args.without_weftnet {
+            Cni::None
+        } else {
+            args.cni
+        },
         kube_proxy: !args.no_kube_proxy,
         coredns: !args.no_coredns,
         kubernetes,
@@ -338,17 +351,14 @@ fn kubectl(cluster: &Cluster, arguments: &[String]) -> Result<ExitCode> {
 fn code_of(status: std::process::ExitStatus) -> ExitCode {
     use std::os::unix::process::ExitStatusExt;
     // As a shell has it: 128 and the signal for what a signal ended.
-    let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
+    let code = status
+        .code()
+        .or_else(|| status.signal().map(|signal| 128 + signal));
     let code = code.and_then(|code| u8::try_from(code).ok());
     code.map_or(ExitCode::FAILURE, ExitCode::from)
 }
 
-fn assets(
-    env: &Environment,
-    list: bool,
-    kubernetes: Option<&str>,
-    names: &[String],
-) -> Result<()> {
+fn assets(env: &Environment, list: bool, kubernetes: Option<&str>, names: &[String]) -> Result<()> {
     let pinned = versions::version_of("kubernetes")?;
     let kubernetes = kubernetes.unwrap_or(&pinned);
     if list {
@@ -369,7 +379,9 @@ fn assets(
 fn images(env: &Environment, output: Option<&Path>) -> Result<()> {
     let progress = Progress::new();
     let kubernetes = versions::version_of("kubernetes")?;
-    let programs = env.source.programs(&kubernetes, &["coredns".to_owned()], &progress)?;
+    let programs = env
+        .source
+        .programs(&kubernetes, &["coredns".to_owned()], &progress)?;
     let dir = image::programs_dir(env.programs.as_deref())?;
     let archives = image::make(&image::specs(&programs, &dir), &env.source.cache, &progress)?;
     for archive in archives {
@@ -409,7 +421,13 @@ mod tests {
     fn a_bare_cluster_and_a_plugin_exclude_each_other() {
         let both = ["weft-lab", "up", "--without-weftnet", "--cni", "ptp"];
         assert!(Cli::try_parse_from(both).is_err());
-        let cli = Cli::parse_from(["weft-lab", "up", "--without-weftnet", "--without", "services,dns"]);
+        let cli = Cli::parse_from([
+            "weft-lab",
+            "up",
+            "--without-weftnet",
+            "--without",
+            "services,dns",
+        ]);
         let Subject::Up(args) = cli.command else {
             panic!("not up");
         };

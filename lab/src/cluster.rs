@@ -97,7 +97,11 @@ impl Cluster {
         let state = self.locked();
         let Some(record) = state.places.get(name) else {
             let known: Vec<&str> = state.places.keys().map(String::as_str).collect();
-            bail!("lab {} has no place {name}; it has {}", state.name, known.join(", "));
+            bail!(
+                "lab {} has no place {name}; it has {}",
+                state.name,
+                known.join(", ")
+            );
         };
         let path = state.programs.search_path();
         Place::attach(&state.name, &self.inner.paths, name, record, &path)
@@ -128,7 +132,10 @@ impl Cluster {
     /// A known daemon.
     pub fn daemon(&self, place: &str, name: &str) -> Result<Daemon> {
         let state = self.locked();
-        let found = state.daemons.iter().find(|d| d.place == place && d.name == name);
+        let found = state
+            .daemons
+            .iter()
+            .find(|d| d.place == place && d.name == name);
         found.cloned().with_context(|| {
             let here = state.daemons.iter().filter(|d| d.place == place);
             let known: Vec<&str> = here.map(|d| d.name.as_str()).collect();
@@ -163,7 +170,11 @@ impl Cluster {
 
     /// Halts or resumes the API server: connections stay open and nothing answers.
     pub fn halt_api_server(&self, halted: bool) -> Result<()> {
-        let signal = if halted { Signal::SIGSTOP } else { Signal::SIGCONT };
+        let signal = if halted {
+            Signal::SIGSTOP
+        } else {
+            Signal::SIGCONT
+        };
         match self.signal(control_plane::PLACE, "kube-apiserver", signal)? {
             0 => bail!("the API server is not running"),
             _ => Ok(()),
@@ -208,6 +219,9 @@ impl Cluster {
 
     fn locked(&self) -> MutexGuard<'_, LabState> {
         // A record is changed by assignments alone: a panic in between leaves nothing half done.
-        self.inner.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        self.inner
+            .state
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 }

@@ -70,7 +70,10 @@ pub fn api_server(state: &LabState, paths: &Paths) -> Daemon {
         "--service-account-issuer=https://kubernetes.default.svc.cluster.local".to_owned(),
         format!("--service-account-key-file={}", pki("sa.pub")),
         format!("--service-account-signing-key-file={}", pki("sa.key")),
-        format!("--service-cluster-ip-range={}", services(state.options.families)),
+        format!(
+            "--service-cluster-ip-range={}",
+            services(state.options.families)
+        ),
         "--authorization-mode=Node,RBAC".to_owned(),
         "--enable-admission-plugins=NodeRestriction".to_owned(),
         "--allow-privileged=true".to_owned(),
@@ -85,7 +88,11 @@ pub fn api_server(state: &LabState, paths: &Paths) -> Daemon {
         format!("--proxy-client-cert-file={}", pki("front-proxy.crt")),
         format!("--proxy-client-key-file={}", pki("front-proxy.key")),
     ];
-    daemon("kube-apiserver", state.programs.path("kube-apiserver"), arguments)
+    daemon(
+        "kube-apiserver",
+        state.programs.path("kube-apiserver"),
+        arguments,
+    )
 }
 
 /// The controller manager. It gives nodes no pod ranges: pools do that.
@@ -104,7 +111,10 @@ pub fn controller_manager(state: &LabState, paths: &Paths) -> Daemon {
         format!("--cluster-signing-cert-file={}", pki("ca.crt")),
         format!("--cluster-signing-key-file={}", pki("ca.key")),
         "--allocate-node-cidrs=false".to_owned(),
-        format!("--service-cluster-ip-range={}", services(state.options.families)),
+        format!(
+            "--service-cluster-ip-range={}",
+            services(state.options.families)
+        ),
         "--kube-api-qps=300".to_owned(),
         "--kube-api-burst=600".to_owned(),
     ];
@@ -180,7 +190,10 @@ pub fn write_user_kubeconfig(paths: &Paths, port: u16) -> Result<()> {
     let token = pki::token_in_csv(&read("tokens.csv")?, pki::ADMIN)
         .context("tokens.csv names no admin; run `weft-lab up` again")?;
     let server = format!("https://127.0.0.1:{port}");
-    write_private(&paths.kubeconfig(), &kubeconfig(&server, &read("ca.crt")?, &token))
+    write_private(
+        &paths.kubeconfig(),
+        &kubeconfig(&server, &read("ca.crt")?, &token),
+    )
 }
 
 fn write_private(path: &std::path::Path, content: &str) -> Result<()> {

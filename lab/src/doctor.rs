@@ -71,22 +71,30 @@ fn root() -> Verdict {
 fn processors() -> Verdict {
     match std::thread::available_parallelism() {
         Ok(count) if count.get() >= 2 => Good(format!("{count}")),
-        Ok(count) => Limited(format!("{count}: starting a lab will take long, 2 or more are better")),
+        Ok(count) => Limited(format!(
+            "{count}: starting a lab will take long, 2 or more are better"
+        )),
         Err(error) => Limited(format!("not known: {error}")),
     }
 }
 
 fn memory() -> Verdict {
     let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("MemAvailable:"));
     let kib = line.and_then(|l| l.trim().trim_end_matches(" kB").trim().parse::<u64>().ok());
     memory_verdict(kib.unwrap_or(0) / 1024)
 }
 
 fn memory_verdict(mib: u64) -> Verdict {
     match mib {
-        0..=1999 => Missing(format!("{mib} MiB available: three nodes need about 2000 MiB")),
-        2000..=3999 => Limited(format!("{mib} MiB available: enough for three nodes, ten need 4000 MiB")),
+        0..=1999 => Missing(format!(
+            "{mib} MiB available: three nodes need about 2000 MiB"
+        )),
+        2000..=3999 => Limited(format!(
+            "{mib} MiB available: enough for three nodes, ten need 4000 MiB"
+        )),
         _ => Good(format!("{mib} MiB available")),
     }
 }
@@ -99,7 +107,9 @@ fn disk(env: &Environment) -> Verdict {
     let (cache, state) = (existing(&env.source.cache), existing(&env.state_dir));
     let free = |path: &std::path::Path| {
         let found = nix::sys::statvfs::statvfs(path);
-        found.map_or(0, |s| u64::from(s.blocks_available()).saturating_mul(s.fragment_size()) >> 30)
+        found.map_or(0, |s| {
+            s.blocks_available().saturating_mul(s.fragment_size()) >> 30
+        })
     };
     let kind = nix::sys::statfs::statfs(&state).map(|s| s.filesystem_type());
     if kind == Ok(nix::sys::statfs::OVERLAYFS_SUPER_MAGIC) {
@@ -109,8 +119,14 @@ fn disk(env: &Environment) -> Verdict {
         ));
     }
     match free(&cache).min(free(&state)) {
-        gib @ 0..=4 => Missing(format!("{gib} GiB free for {} and {}: 5 GiB are needed, 25 GiB to build all programs", cache.display(), state.display())),
-        gib @ 5..=24 => Limited(format!("{gib} GiB free: enough where programs need not be built (25 GiB)")),
+        gib @ 0..=4 => Missing(format!(
+            "{gib} GiB free for {} and {}: 5 GiB are needed, 25 GiB to build all programs",
+            cache.display(),
+            state.display()
+        )),
+        gib @ 5..=24 => Limited(format!(
+            "{gib} GiB free: enough where programs need not be built (25 GiB)"
+        )),
         gib => Good(format!("{gib} GiB free")),
     }
 }
@@ -161,8 +177,12 @@ fn inotify_verdict(limit: u64, used: u64) -> Verdict {
     let nodes = free / INOTIFY_PER_NODE;
     let text = format!("{used} of {limit} instances in use");
     match nodes {
-        0..=2 => Missing(format!("{text}, not enough for three nodes: {INOTIFY_REMEDY}")),
-        3..=49 => Limited(format!("{text}, enough for {nodes} nodes; for more: {INOTIFY_REMEDY}")),
+        0..=2 => Missing(format!(
+            "{text}, not enough for three nodes: {INOTIFY_REMEDY}"
+        )),
+        3..=49 => Limited(format!(
+            "{text}, enough for {nodes} nodes; for more: {INOTIFY_REMEDY}"
+        )),
         _ => Good(text),
     }
 }
@@ -184,7 +204,10 @@ fn namespaces() -> Verdict {
     if lacks.is_empty() {
         Good(wanted.join(", "))
     } else {
-        Missing(format!("this kernel has no namespaces of kind {}", lacks.join(", ")))
+        Missing(format!(
+            "this kernel has no namespaces of kind {}",
+            lacks.join(", ")
+        ))
     }
 }
 
@@ -204,11 +227,16 @@ fn module(name: &str) -> Verdict {
     }
     let dry_run = search("modprobe").map(|modprobe| {
         let mut command = Command::new(modprobe);
-        command.args(["--dry-run", "--quiet", name]).stderr(Stdio::null()).status()
+        command
+            .args(["--dry-run", "--quiet", name])
+            .stderr(Stdio::null())
+            .status()
     });
     match dry_run {
         Some(Ok(status)) if status.success() => Good("a module that can be loaded".to_owned()),
-        _ => Limited(format!("{name} was not found; if it is not built into the kernel: modprobe {name}")),
+        _ => Limited(format!(
+            "{name} was not found; if it is not built into the kernel: modprobe {name}"
+        )),
     }
 }
 
@@ -216,7 +244,9 @@ fn program(name: &str, package: &str, needed: bool) -> Verdict {
     match search(name) {
         Some(path) => Good(path.display().to_string()),
         None if needed => Missing(format!("apt-get install {package}")),
-        None => Limited(format!("needed only to make programs that are not in the cache: apt-get install {package}")),
+        None => Limited(format!(
+            "needed only to make programs that are not in the cache: apt-get install {package}"
+        )),
     }
 }
 
@@ -226,7 +256,10 @@ mod tests {
 
     #[test]
     fn what_is_missing_comes_with_the_line_that_installs_it() {
-        assert_eq!(program("no-such-program", "some-package", true), Missing("apt-get install some-package".to_owned()));
+        assert_eq!(
+            program("no-such-program", "some-package", true),
+            Missing("apt-get install some-package".to_owned())
+        );
         assert!(matches!(program("sh", "dash", true), Good(_)));
     }
 

@@ -49,7 +49,8 @@ pub fn run(pid: i32, target: SocketAddr, port: u16) -> Result<()> {
             .await
             .with_context(|| format!("failed to listen on 127.0.0.1:{port}"))?;
         let file = format!("/proc/{pid}/ns/net");
-        let namespace = std::fs::File::open(&file).with_context(|| format!("failed to open {file}"))?;
+        let namespace =
+            std::fs::File::open(&file).with_context(|| format!("failed to open {file}"))?;
         setns(namespace, CloneFlags::CLONE_NEWNET).context("failed to enter the namespace")?;
         println!("{}", listener.local_addr()?.port());
         loop {

@@ -84,7 +84,8 @@ impl HostState {
 
     fn list(&mut self, kind: &str, lines: &[String]) {
         for line in lines {
-            self.facts.insert(format!("{kind} {}", line.trim()), String::new());
+            self.facts
+                .insert(format!("{kind} {}", line.trim()), String::new());
         }
     }
 
@@ -135,7 +136,8 @@ impl HostState {
             } else if !RESTLESS.iter().any(|start| name.starts_with(start))
                 && let Ok(value) = fs::read_to_string(&path)
             {
-                self.facts.insert(format!("sysctl {name}"), value.trim().to_owned());
+                self.facts
+                    .insert(format!("sysctl {name}"), value.trim().to_owned());
             }
         }
     }
@@ -153,8 +155,9 @@ fn printed(argv: &[&str]) -> Result<Vec<String>> {
     let Some((program, arguments)) = argv.split_first() else {
         return Ok(Vec::new());
     };
-    let file = crate::asset::find::search(program)
-        .with_context(|| format!("{program} is missing; `weft-lab doctor` says how to install it"))?;
+    let file = crate::asset::find::search(program).with_context(|| {
+        format!("{program} is missing; `weft-lab doctor` says how to install it")
+    })?;
     let output = Command::new(file).args(arguments).output()?;
     succeeded(&output, &argv.join(" "))?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -185,7 +188,11 @@ mod tests {
         let only_sysctls = |state: HostState| state.without(|name| !name.starts_with("sysctl"));
         let before = only_sysctls(HostState::read().unwrap());
         let after = only_sysctls(HostState::read().unwrap());
-        assert!(before.facts.len() > 200, "only {} sysctls were read", before.facts.len());
+        assert!(
+            before.facts.len() > 200,
+            "only {} sysctls were read",
+            before.facts.len()
+        );
         assert_eq!(before.changes_to(&after), Vec::<String>::new());
     }
 
@@ -193,19 +200,31 @@ mod tests {
     fn each_kind_of_change_is_noticed() {
         let mut before = HostState::default();
         before.list("netns", &["/run/netns/a".to_owned()]);
-        before.facts.insert("sysctl vm/panic".to_owned(), "0".to_owned());
+        before
+            .facts
+            .insert("sysctl vm/panic".to_owned(), "0".to_owned());
         let mut after = before.clone();
         assert!(before.changes_to(&after).is_empty());
         after.list("mount", &["/x".to_owned()]);
-        after.facts.insert("sysctl vm/panic".to_owned(), "1".to_owned());
+        after
+            .facts
+            .insert("sysctl vm/panic".to_owned(), "1".to_owned());
         after.facts.remove("netns /run/netns/a");
         let changes = before.changes_to(&after);
-        let expected = ["- netns /run/netns/a", "- sysctl vm/panic 0", "+ mount /x", "+ sysctl vm/panic 1"];
+        let expected = [
+            "- netns /run/netns/a",
+            "- sysctl vm/panic 0",
+            "+ mount /x",
+            "+ sysctl vm/panic 1",
+        ];
         assert_eq!(changes, expected);
     }
 
     #[test]
     fn lifetimes_do_not_count_as_changes() {
-        assert_eq!(without_lifetimes("fe80::1 expires 12sec pref medium"), "fe80::1 pref medium");
+        assert_eq!(
+            without_lifetimes("fe80::1 expires 12sec pref medium"),
+            "fe80::1 pref medium"
+        );
     }
 }

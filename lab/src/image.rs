@@ -66,14 +66,25 @@ pub fn specs(programs: &Programs, programs_dir: &Path) -> Vec<ImageSpec> {
             .collect(),
         entrypoint: entrypoint.iter().map(|word| (*word).to_owned()).collect(),
     };
-    let agent = vec![("weft-agent", own("weft-agent")), ("weft-cni", own("weft-cni"))];
+    let agent = vec![
+        ("weft-agent", own("weft-agent")),
+        ("weft-cni", own("weft-cni")),
+    ];
     let probe = || vec![("weft-probe", own("weft-probe"))];
     vec![
         image(AGENT, agent, &["/weft-agent"]),
-        image(OPERATOR, vec![("weft-operator", own("weft-operator"))], &["/weft-operator"]),
+        image(
+            OPERATOR,
+            vec![("weft-operator", own("weft-operator"))],
+            &["/weft-operator"],
+        ),
         image(PROBE, probe(), &["/weft-probe"]),
         image(PAUSE, probe(), &["/weft-probe", "pause"]),
-        image(COREDNS, vec![("coredns", programs.path("coredns"))], &["/coredns"]),
+        image(
+            COREDNS,
+            vec![("coredns", programs.path("coredns"))],
+            &["/coredns"],
+        ),
     ]
 }
 
@@ -83,10 +94,7 @@ pub fn programs_dir(given: Option<&Path>) -> Result<PathBuf> {
         return Ok(dir.to_owned());
     }
     let own = crate::place::own_program()?;
-    let dir = own.parent().unwrap_or(Path::new("/"));
-    // Test programs lie one folder deeper.
-    let dir = if dir.ends_with("deps") { dir.parent().unwrap_or(dir) } else { dir };
-    Ok(dir.to_owned())
+    Ok(own.parent().unwrap_or(Path::new("/")).to_owned())
 }
 
 /// Makes the archives that are not in the cache yet.
@@ -138,7 +146,11 @@ pub fn stamp(spec: &ImageSpec) -> Result<String> {
 
 /// The first bytes of a digest as text.
 pub fn hex(digest: &[u8], bytes: usize) -> String {
-    digest.iter().take(bytes).map(|b| format!("{b:02x}")).collect()
+    digest
+        .iter()
+        .take(bytes)
+        .map(|b| format!("{b:02x}"))
+        .collect()
 }
 
 /// A name usable for a file.
@@ -171,10 +183,19 @@ mod tests {
     #[test]
     fn names_are_completed_as_the_runtime_completes_them() {
         let host = RUNTIME_DEFAULT_HOST;
-        assert_eq!(runtime_reference("weftnet/agent:dev"), format!("{host}/weftnet/agent:dev"));
-        assert_eq!(runtime_reference("pause:1"), format!("{host}/library/pause:1"));
+        assert_eq!(
+            runtime_reference("weftnet/agent:dev"),
+            format!("{host}/weftnet/agent:dev")
+        );
+        assert_eq!(
+            runtime_reference("pause:1"),
+            format!("{host}/library/pause:1")
+        );
         assert_eq!(runtime_reference("example.test/a:1"), "example.test/a:1");
-        assert_eq!(runtime_reference("localhost:5000/a:1"), "localhost:5000/a:1");
+        assert_eq!(
+            runtime_reference("localhost:5000/a:1"),
+            "localhost:5000/a:1"
+        );
     }
 
     #[test]
@@ -188,6 +209,9 @@ mod tests {
             entrypoint: Vec::new(),
         };
         let error = stamp(&spec).unwrap_err().to_string();
-        assert!(error.contains("/nowhere/weft-agent") && error.contains("make build"), "{error}");
+        assert!(
+            error.contains("/nowhere/weft-agent") && error.contains("make build"),
+            "{error}"
+        );
     }
 }

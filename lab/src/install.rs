@@ -67,5 +67,8 @@ pub fn helm(env: &Environment, cluster: &Cluster, chart: &str, arguments: &[Stri
         .env("HELM_DATA_HOME", home.join("data"))
         .stdin(Stdio::null());
     let output = command.output().context("failed to start helm")?;
-    succeeded(&output, &format!("installing the chart {}", folder.display()))
+    succeeded(
+        &output,
+        &format!("installing the chart {}", folder.display()),
+    )
 }

@@ -8,7 +8,7 @@ use std::fmt::Write;
 
 use anyhow::Result;
 
-use crate::address::{Addresses, AddressPlan};
+use crate::address::{AddressPlan, Addresses};
 use crate::place::Place;
 use crate::state::{LabState, NodeRecord};
 
@@ -23,7 +23,10 @@ pub fn set_up_switch(switch: &Place, state: &LabState) -> Result<()> {
     for segment in 0..state.options.segments {
         let bridge = bridge(segment);
         line(&mut batch, format_args!("link add {bridge} type bridge"));
-        line(&mut batch, format_args!("link set {bridge} mtu {} up", state.options.mtu));
+        line(
+            &mut batch,
+            format_args!("link set {bridge} mtu {} up", state.options.mtu),
+        );
         add_addresses(&mut batch, &bridge, state.plan().router(segment));
     }
     switch.feed_network(&["ip", "-batch", "-"], &batch)
@@ -41,8 +44,14 @@ pub fn connect(
     let mtu = state.options.mtu;
     let mut batch = String::new();
     let (pid, bridge) = (place.pid(), bridge(segment));
-    line(&mut batch, format_args!("link add {port} mtu {mtu} type veth peer name eth0 mtu {mtu} netns {pid}"));
-    line(&mut batch, format_args!("link set {port} master {bridge} up"));
+    line(
+        &mut batch,
+        format_args!("link add {port} mtu {mtu} type veth peer name eth0 mtu {mtu} netns {pid}"),
+    );
+    line(
+        &mut batch,
+        format_args!("link set {port} master {bridge} up"),
+    );
     switch.feed_network(&["ip", "-batch", "-"], &batch)?;
     set_up_end(place, addresses, state.plan().router(segment))
 }
@@ -51,7 +60,10 @@ pub fn connect(
 pub fn connect_outside(switch: &Place, outside: &Place, plan: AddressPlan) -> Result<()> {
     let mut batch = String::new();
     let pid = outside.pid();
-    line(&mut batch, format_args!("link add {OUTSIDE} type veth peer name eth0 netns {pid}"));
+    line(
+        &mut batch,
+        format_args!("link add {OUTSIDE} type veth peer name eth0 netns {pid}"),
+    );
     line(&mut batch, format_args!("link set {OUTSIDE} up"));
     add_addresses(&mut batch, OUTSIDE, plan.outside_router());
     switch.feed_network(&["ip", "-batch", "-"], &batch)?;
@@ -89,7 +101,10 @@ pub fn static_routes(state: &LabState, here: Option<&NodeRecord>) -> String {
                 next_hops.ipv4.map(|a| a.to_string())
             };
             if let Some(next_hop) = next_hop {
-                line(&mut batch, format_args!("route replace {range} via {next_hop}"));
+                line(
+                    &mut batch,
+                    format_args!("route replace {range} via {next_hop}"),
+                );
             }
         }
     }
@@ -118,7 +133,10 @@ fn add_addresses(batch: &mut String, device: &str, addresses: Addresses) {
     }
     if let Some(address) = addresses.ipv6 {
         // No other host has it: waiting for duplicate address detection would cost a second.
-        line(batch, format_args!("addr add {address}/64 dev {device} nodad"));
+        line(
+            batch,
+            format_args!("addr add {address}/64 dev {device} nodad"),
+        );
     }
 }
 

@@ -22,27 +22,53 @@ const REFERENCE_PLUGINS: [&str; 5] = ["bridge", "host-local", "loopback", "portm
 pub fn containerd(state: &LabState, paths: &Paths, node: &str) -> Daemon {
     let config = paths.place(node).join("containerd.toml");
     let program = state.programs.path("containerd");
-    daemon(node, "containerd", &program, vec!["--config".to_owned(), text(&config)])
+    daemon(
+        node,
+        "containerd",
+        &program,
+        vec!["--config".to_owned(), text(&config)],
+    )
 }
 
 /// kubelet.
 pub fn kubelet(state: &LabState, paths: &Paths, node: &NodeRecord) -> Daemon {
-    let addresses: Vec<String> = node.addresses.all().iter().map(ToString::to_string).collect();
+    let addresses: Vec<String> = node
+        .addresses
+        .all()
+        .iter()
+        .map(ToString::to_string)
+        .collect();
     let arguments = vec![
-        format!("--config={}", text(&paths.place(&node.name).join("kubelet.yaml"))),
-        format!("--kubeconfig={}", text(&paths.pki().join(format!("{}.kubeconfig", node.name)))),
+        format!(
+            "--config={}",
+            text(&paths.place(&node.name).join("kubelet.yaml"))
+        ),
+        format!(
+            "--kubeconfig={}",
+            text(&paths.pki().join(format!("{}.kubeconfig", node.name)))
+        ),
         format!("--hostname-override={}", node.name),
         format!("--node-ip={}", addresses.join(",")),
         "--v=2".to_owned(),
     ];
-    daemon(&node.name, "kubelet", &state.programs.path("kubelet"), arguments)
+    daemon(
+        &node.name,
+        "kubelet",
+        &state.programs.path("kubelet"),
+        arguments,
+    )
 }
 
 /// kube-proxy.
 pub fn kube_proxy(state: &LabState, paths: &Paths, node: &str) -> Daemon {
     let config = paths.place(node).join("kube-proxy.yaml");
     let arguments = vec![format!("--config={}", text(&config)), "--v=2".to_owned()];
-    daemon(node, "kube-proxy", &state.programs.path("kube-proxy"), arguments)
+    daemon(
+        node,
+        "kube-proxy",
+        &state.programs.path("kube-proxy"),
+        arguments,
+    )
 }
 
 /// Writes the configuration of all three.
@@ -53,9 +79,18 @@ pub fn write_config(state: &LabState, paths: &Paths, node: &NodeRecord) -> Resul
         let path = dir.join(file);
         fs::write(&path, content).with_context(|| format!("failed to write {}", path.display()))
     };
-    write("containerd.toml", containerd_config(&state.programs.path("runc")))?;
-    write("kubelet.yaml", format!("{:#}\n", kubelet_config(state, paths)))?;
-    write("kube-proxy.yaml", format!("{:#}\n", kube_proxy_config(state, paths, &node.name)))
+    write(
+        "containerd.toml",
+        containerd_config(&state.programs.path("runc")),
+    )?;
+    write(
+        "kubelet.yaml",
+        format!("{:#}\n", kubelet_config(state, paths)),
+    )?;
+    write(
+        "kube-proxy.yaml",
+        format!("{:#}\n", kube_proxy_config(state, paths, &node.name)),
+    )
 }
 
 /// Puts CNI programs and configuration into a running node.
@@ -172,7 +207,8 @@ fn plugin_list(state: &LabState, node: &NodeRecord) -> Option<serde_json::Value>
         Cni::Ptp => json!({"type": "ptp", "ipam": ipam}),
         Cni::Weftnet | Cni::None => return None,
     };
-    let ports = json!({"type": "portmap", "backend": "nftables", "capabilities": {"portMappings": true}});
+    let ports =
+        json!({"type": "portmap", "backend": "nftables", "capabilities": {"portMappings": true}});
     Some(json!({"cniVersion": "1.1.0", "name": "lab", "plugins": [main, ports]}))
 }
 

@@ -271,9 +271,21 @@ impl Place {
     }
 }
 
-/// This program, to be started again in another role.
+/// `weft-lab` itself, to be started again in another role: this program, or, when a test holds the
+/// library, the one that was built with it.
 pub fn own_program() -> Result<PathBuf> {
-    std::env::current_exe().context("failed to find this program's own file")
+    let own = std::env::current_exe().context("failed to find this program's own file")?;
+    let folder = own.parent().unwrap_or(Path::new("/"));
+    if folder.ends_with("deps") {
+        let built = folder.with_file_name("weft-lab");
+        anyhow::ensure!(
+            built.exists(),
+            "{} is missing: build all programs with `make build`",
+            built.display()
+        );
+        return Ok(built);
+    }
+    Ok(own)
 }
 
 /// Opens a log file for appending and makes its folder.
@@ -316,7 +328,10 @@ pub fn succeeded(output: &Output, what: &str) -> Result<()> {
 }
 
 fn read_first_process(child: &mut Child) -> Result<i32> {
-    let stdout = child.stdout.take().context("no pipe to the first process")?;
+    let stdout = child
+        .stdout
+        .take()
+        .context("no pipe to the first process")?;
     let mut reader = BufReader::new(stdout);
     let mut line = String::new();
     reader.read_line(&mut line)?;
@@ -365,8 +380,15 @@ mod tests {
 
     #[test]
     fn a_failure_carries_the_words_of_the_program() {
-        let output = Command::new("sh").args(["-c", "echo no such bridge >&2; exit 3"]).output();
-        let error = succeeded(&output.unwrap(), "ip link").unwrap_err().to_string();
-        assert!(error.contains("ip link") && error.contains("no such bridge"), "{error}");
+        let output = Command::new("sh")
+            .args(["-c", "echo no such bridge >&2; exit 3"])
+            .output();
+        let error = succeeded(&output.unwrap(), "ip link")
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("ip link") && error.contains("no such bridge"),
+            "{error}"
+        );
     }
 }

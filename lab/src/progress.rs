@@ -88,7 +88,12 @@ impl Step {
         }
         if !self.quiet {
             let (total, own) = (self.total.elapsed(), self.start.elapsed());
-            eprintln!("{:6.1} s  {} ({:.1} s)", total.as_secs_f64(), self.text, own.as_secs_f64());
+            eprintln!(
+                "{:6.1} s  {} ({:.1} s)",
+                total.as_secs_f64(),
+                self.text,
+                own.as_secs_f64()
+            );
         }
     }
 }

@@ -108,7 +108,10 @@ impl LabState {
         match fs::read(&file) {
             Ok(text) => {
                 let state = serde_json::from_slice(&text).with_context(|| {
-                    format!("{} does not read as a lab's record; `weft-lab down` removes it", file.display())
+                    format!(
+                        "{} does not read as a lab's record; `weft-lab down` removes it",
+                        file.display()
+                    )
                 })?;
                 Ok(Some(state))
             }
@@ -162,14 +165,16 @@ impl Lock {
         let file = paths.lock();
         fs::create_dir_all(paths.root())
             .with_context(|| format!("failed to make {}", paths.root().display()))?;
-        let handle = File::create(&file)
-            .with_context(|| format!("failed to open {}", file.display()))?;
+        let handle =
+            File::create(&file).with_context(|| format!("failed to open {}", file.display()))?;
         match Flock::lock(handle, FlockArg::LockExclusiveNonblock) {
             Ok(lock) => Ok(Self(lock)),
             Err((_, nix::errno::Errno::EWOULDBLOCK)) => bail!(
                 "lab {name} is being made or taken down by another weft-lab; wait for it, or take another --name"
             ),
-            Err((_, error)) => Err(error).with_context(|| format!("failed to lock {}", file.display())),
+            Err((_, error)) => {
+                Err(error).with_context(|| format!("failed to lock {}", file.display()))
+            }
         }
     }
 }
@@ -219,7 +224,10 @@ mod tests {
         state(&name).save(&paths).unwrap();
         fs::write(paths.state(), "{\"name\":").unwrap();
         let error = LabState::load(&paths).unwrap_err().to_string();
-        assert!(error.contains("state.json") && error.contains("weft-lab down"), "{error}");
+        assert!(
+            error.contains("state.json") && error.contains("weft-lab down"),
+            "{error}"
+        );
     }
 
     #[test]

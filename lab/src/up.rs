@@ -39,7 +39,12 @@ pub struct Environment {
 }
 
 /// Makes the lab `name` and waits until its nodes are Ready, as far as anything makes them so.
-pub fn up(env: &Environment, name: &LabName, options: &Options, progress: &Progress) -> Result<Cluster> {
+pub fn up(
+    env: &Environment,
+    name: &LabName,
+    options: &Options,
+    progress: &Progress,
+) -> Result<Cluster> {
     if !nix::unistd::geteuid().is_root() {
         bail!("a lab makes namespaces and mounts: run weft-lab as root");
     }
@@ -230,8 +235,14 @@ impl Making<'_> {
         let coredns = state.programs.path("coredns").display().to_string();
         let probe = image::programs_dir(self.env.programs.as_deref())?.join("weft-probe");
         let daemons = [
-            ("dns", vec![coredns, "-conf".to_owned(), corefile.display().to_string()]),
-            ("serve", vec![probe.display().to_string(), "serve".to_owned()]),
+            (
+                "dns",
+                vec![coredns, "-conf".to_owned(), corefile.display().to_string()],
+            ),
+            (
+                "serve",
+                vec![probe.display().to_string(), "serve".to_owned()],
+            ),
         ];
         for (name, argv) in daemons {
             cluster.add_daemon(&Daemon {

@@ -15,7 +15,10 @@ struct TestLab {
 impl TestLab {
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(LAB);
-        command.args(["--name", self.name]).args(arguments).stdin(Stdio::null());
+        command
+            .args(["--name", self.name])
+            .args(arguments)
+            .stdin(Stdio::null());
         command
     }
 
@@ -34,12 +37,19 @@ impl Drop for TestLab {
     }
 }
 
+/// The machine's state without the network namespaces of this project's other tests, which may run at
+/// the same time; labs name none.
+fn state() -> HostState {
+    let state = HostState::read().expect("the machine's state reads");
+    state.without(|name| name.contains("/run/netns/weft"))
+}
+
 /// Others may be at work on the machine: what has nothing to do with labs and comes and goes by itself
 /// is looked at again.
 fn assert_unchanged(before: &HostState) {
     let mut changes = Vec::new();
     for _ in 0..20 {
-        changes = before.changes_to(&HostState::read().expect("the machine's state reads"));
+        changes = before.changes_to(&state());
         if changes.is_empty() {
             return;
         }
@@ -58,16 +68,21 @@ fn kill(mut child: Child) {
 fn host_is_left_as_it_was() {
     let lab = TestLab { name: "host-test" };
     lab.run(&["down"]);
-    let before = HostState::read().expect("the machine's state reads");
+    let before = state();
     lab.run(&["up", "--nodes", "2", "--cni", "bridge"]);
     let nodes = lab.run(&["kubectl", "get", "nodes", "--no-headers"]);
     assert_eq!(nodes.matches(" Ready ").count(), 2, "{nodes}");
     assert_eq!(lab.run(&["exec", "node-1", "hostname"]).trim(), "node-1");
-    let while_up = before.changes_to(&HostState::read().expect("the machine's state reads"));
-    let cgroups = while_up.iter().filter(|change| change.starts_with("+ cgroup "));
+    let while_up = before.changes_to(&state());
+    let cgroups = while_up
+        .iter()
+        .filter(|change| change.starts_with("+ cgroup "));
     assert!(cgroups.count() > 0, "a running lab was not noticed");
     let only_cgroups: Vec<_> = while_up.iter().filter(|c| c.contains("weft-lab")).collect();
-    assert!(only_cgroups.iter().all(|c| c.starts_with("+ cgroup ")), "{only_cgroups:?}");
+    assert!(
+        only_cgroups.iter().all(|c| c.starts_with("+ cgroup ")),
+        "{only_cgroups:?}"
+    );
     lab.run(&["down"]);
     assert_unchanged(&before);
 }
@@ -77,7 +92,7 @@ fn host_is_left_as_it_was() {
 fn a_killed_up_can_be_repeated_and_taken_down() {
     let lab = TestLab { name: "kill-test" };
     lab.run(&["down"]);
-    let before = HostState::read().expect("the machine's state reads");
+    let before = state();
     for milliseconds in [100, 400, 900, 1500, 2500] {
         let up = ["up", "--nodes", "2", "--cni", "bridge"];
         let mut command = lab.command(&up);
@@ -108,7 +123,11 @@ fn the_comparison_notices_what_a_lab_could_leave_behind() {
     let after = HostState::read();
     ip("delete");
     let changes = before.changes_to(&after.expect("the machine's state reads"));
-    let noticed = |kind: &str| changes.iter().any(|c| c.starts_with(kind) && c.contains(&name));
+    let noticed = |kind: &str| {
+        changes
+            .iter()
+            .any(|c| c.starts_with(kind) && c.contains(&name))
+    };
     assert!(noticed("+ netns"), "{changes:?}");
     assert!(noticed("+ mount"), "{changes:?}");
 }

@@ -1,3 +1,4 @@
 //! Labs as a whole. What makes a cluster is ignored unless asked for: it takes a minute.
 
+mod faults;
 mod host;

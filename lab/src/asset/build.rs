@@ -58,7 +58,11 @@ pub fn build(asset: &Asset, modules: &Path, into: &Path, progress: &Progress) ->
             let text = fs::read_to_string(&log_file).unwrap_or_default();
             let tail: Vec<&str> = text.lines().rev().take(15).collect();
             let tail: Vec<&str> = tail.into_iter().rev().collect();
-            bail!("building {program} {} failed:\n{}", asset.version, tail.join("\n"));
+            bail!(
+                "building {program} {} failed:\n{}",
+                asset.version,
+                tail.join("\n")
+            );
         }
         step.done();
     }
@@ -102,14 +106,23 @@ fn install_packages(asset: &Asset, progress: &Progress) -> Result<()> {
     if missing.is_empty() {
         return Ok(());
     }
-    let line = format!("apt-get install -y --no-install-recommends {}", missing.join(" "));
+    let line = format!(
+        "apt-get install -y --no-install-recommends {}",
+        missing.join(" ")
+    );
     let Some(apt) = search("apt-get").filter(|_| nix::unistd::geteuid().is_root()) else {
-        bail!("building {} needs {}: as root, {line}", asset.name, missing.join(", "));
+        bail!(
+            "building {} needs {}: as root, {line}",
+            asset.name,
+            missing.join(", ")
+        );
     };
     let step = progress.step(&format!("installing {}", missing.join(", ")));
     let run = |arguments: &[&str]| {
         let mut command = Command::new(&apt);
-        command.args(arguments).env("DEBIAN_FRONTEND", "noninteractive");
+        command
+            .args(arguments)
+            .env("DEBIAN_FRONTEND", "noninteractive");
         command.stdin(Stdio::null()).output()
     };
     run(&["-qq", "update"])?;
@@ -155,6 +168,9 @@ mod tests {
         let assets = versions::pinned().unwrap();
         let kubernetes = assets.iter().find(|a| a.name == "kubernetes").unwrap();
         let flags = link_flags(kubernetes);
-        assert!(flags.contains("-X k8s.io/component-base/version.gitMinor=34"), "{flags}");
+        assert!(
+            flags.contains("-X k8s.io/component-base/version.gitMinor=34"),
+            "{flags}"
+        );
     }
 }

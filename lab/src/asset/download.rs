@@ -31,7 +31,12 @@ pub fn fetch(asset: &Asset, into: &Path, progress: &Progress) -> Result<()> {
     }
     let url = asset.fill(&asset.download.url);
     let archive = into.join("archive");
-    fetch_checked(&url, &asset.fill(&asset.download.checksum), &archive, progress)?;
+    fetch_checked(
+        &url,
+        &asset.fill(&asset.download.checksum),
+        &archive,
+        progress,
+    )?;
     for (program, member) in &asset.download.members {
         let file = fs::File::create(into.join(program))?;
         let output = Command::new("tar")
@@ -63,14 +68,26 @@ fn fetch_checked(url: &str, checksum: &str, file: &Path, progress: &Progress) ->
     let mut hash = Sha256::new();
     std::io::copy(&mut fs::File::open(file)?, &mut hash)?;
     let found: String = hash.finalize().iter().map(|b| format!("{b:02x}")).collect();
-    ensure!(found == wanted, "{url} has the SHA-256 sum {found}, not {wanted}");
+    ensure!(
+        found == wanted,
+        "{url} has the SHA-256 sum {found}, not {wanted}"
+    );
     step.done();
     Ok(())
 }
 
 fn curl(url: &str, file: &Path) -> Result<()> {
     let output = Command::new("curl")
-        .args(["-fsSL", "--connect-timeout", "3", "--speed-limit", "1000", "--speed-time", "15", "-o"])
+        .args([
+            "-fsSL",
+            "--connect-timeout",
+            "3",
+            "--speed-limit",
+            "1000",
+            "--speed-time",
+            "15",
+            "-o",
+        ])
         .arg(file)
         .arg(url)
         .stdin(Stdio::null())

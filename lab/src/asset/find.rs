@@ -39,7 +39,9 @@ pub fn in_path(asset: &Asset) -> Option<BTreeMap<String, PathBuf>> {
 /// A program's file in `$PATH` and the system folders that a user's `$PATH` may lack.
 pub fn search(program: &str) -> Option<PathBuf> {
     let path = std::env::var("PATH").unwrap_or_default();
-    let dirs = path.split(':').chain(["/usr/sbin", "/sbin", "/usr/local/go/bin"]);
+    let dirs = path
+        .split(':')
+        .chain(["/usr/sbin", "/sbin", "/usr/local/go/bin"]);
     let mut files = dirs.map(|dir| Path::new(dir).join(program));
     files.find(|file| is_executable(file))
 }

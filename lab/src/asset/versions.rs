@@ -127,6 +127,9 @@ mod tests {
     fn placeholders_are_filled_in() {
         let assets = pinned().unwrap();
         let kubernetes = assets.iter().find(|a| a.name == "kubernetes").unwrap();
-        assert_eq!(kubernetes.fill("v{version} {major}.{minor}"), "v1.34.10 1.34");
+        assert_eq!(
+            kubernetes.fill("v{version} {major}.{minor}"),
+            "v1.34.10 1.34"
+        );
     }
 }

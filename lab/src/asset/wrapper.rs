@@ -28,7 +28,9 @@ pub fn write(version: &str, dir: &Path, progress: &Progress) -> Result<()> {
         bail!("{version:?} is no Kubernetes version: write it as 1.34.10");
     };
     let Some(go) = search("go") else {
-        bail!("Kubernetes {version} is not in the cache, and preparing it needs Go: install Go 1.25 or later");
+        bail!(
+            "Kubernetes {version} is not in the cache, and preparing it needs Go: install Go 1.25 or later"
+        );
     };
     let step = progress.step(&format!("preparing Kubernetes {version}"));
     let parent = dir.parent().unwrap_or(Path::new("/"));
@@ -41,15 +43,23 @@ pub fn write(version: &str, dir: &Path, progress: &Progress) -> Result<()> {
         let output = command.output().context("failed to start go")?;
         succeeded(&output, &format!("go {}", arguments.join(" "))).map(|()| output.stdout)
     };
-    fs::write(work.path().join("go.mod"), "module weftnet.dev/lab/assets/kubernetes\n")?;
+    fs::write(
+        work.path().join("go.mod"),
+        "module weftnet.dev/lab/assets/kubernetes\n",
+    )?;
     let module = format!("k8s.io/kubernetes@v{version}");
     let found = run(&["mod", "download", "-json", &module]).with_context(|| {
         format!("the Go module proxy does not have Kubernetes {version}; try another patch release")
     })?;
     let found: serde_json::Value = serde_json::from_slice(&found)?;
-    let go_mod = found["GoMod"].as_str().context("go mod download names no GoMod")?;
+    let go_mod = found["GoMod"]
+        .as_str()
+        .context("go mod download names no GoMod")?;
     let text = fs::read_to_string(go_mod)?;
-    fs::write(work.path().join("go.mod"), go_mod_for(version, &libraries, &text))?;
+    fs::write(
+        work.path().join("go.mod"),
+        go_mod_for(version, &libraries, &text),
+    )?;
     run(&["mod", "tidy"])?;
     fs::rename(work.keep(), dir)
         .with_context(|| format!("failed to put the wrapper into {}", dir.display()))?;
@@ -68,7 +78,10 @@ fn library_version(version: &str) -> Option<String> {
 fn go_mod_for(version: &str, libraries: &str, of_kubernetes: &str) -> String {
     let mut text = String::from("module weftnet.dev/lab/assets/kubernetes\n\n");
     let go_line = of_kubernetes.lines().find(|line| line.starts_with("go "));
-    text += &format!("{}\n\nrequire k8s.io/kubernetes v{version}\n\nreplace (\n", go_line.unwrap_or("go 1.24.0"));
+    text += &format!(
+        "{}\n\nrequire k8s.io/kubernetes v{version}\n\nreplace (\n",
+        go_line.unwrap_or("go 1.24.0")
+    );
     for line in of_kubernetes.lines() {
         let line = line.trim().trim_start_matches("replace ");
         if let Some((module, target)) = line.split_once(" => ")
@@ -105,7 +118,9 @@ mod tests {
         assert_eq!(text.matches("k8s.io/api => k8s.io/api v0.33.1").count(), 1);
         assert!(!text.contains("klog"), "{text}");
         let modern = "go 1.24.0\nrequire (\n\tk8s.io/api v0.0.0\n)\n";
-        assert!(go_mod_for("1.33.1", "0.33.1", modern).contains("k8s.io/api => k8s.io/api v0.33.1"));
+        assert!(
+            go_mod_for("1.33.1", "0.33.1", modern).contains("k8s.io/api => k8s.io/api v0.33.1")
+        );
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! What commands print about a lab.
 
+use std::fmt::Arguments;
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -11,16 +13,23 @@ use crate::cluster::Cluster;
 pub fn status(cluster: &Cluster) -> Result<()> {
     let state = cluster.state();
     let options = &state.options;
-    println!(
+    line(format_args!(
         "lab {}: Kubernetes {}, {:?}, {} segment(s), plugin {:?}{}",
         state.name,
         options.kubernetes,
         options.families,
         options.segments,
         options.cni,
-        if state.complete { "" } else { " (not complete)" }
-    );
-    println!("{:16} {:10} {:9} ADDRESSES", "PLACE", "PID", "PROCESSES");
+        if state.complete {
+            ""
+        } else {
+            " (not complete)"
+        }
+    ));
+    line(format_args!(
+        "{:16} {:10} {:9} ADDRESSES",
+        "PLACE", "PID", "PROCESSES"
+    ));
     for (name, record) in &state.places {
         let node = state.nodes.values().find(|node| node.name == *name);
         let addresses: Vec<String> = node
@@ -33,9 +42,13 @@ pub fn status(cluster: &Cluster) -> Result<()> {
             Ok(place) => place.cgroups().processes().len().to_string(),
             Err(_) => "ended".to_owned(),
         };
-        println!("{name:16} {:<10} {processes:9} {}", record.pid, addresses.join(" "));
+        line(format_args!(
+            "{name:16} {:<10} {processes:9} {}",
+            record.pid,
+            addresses.join(" ")
+        ));
     }
-    println!();
+    line(format_args!(""));
     how_to_use(cluster);
     Ok(())
 }
@@ -47,15 +60,31 @@ pub fn how_to_use(cluster: &Cluster) {
     let folder = kubectl.parent().unwrap_or(Path::new("/"));
     let helm = state.programs.path("helm");
     let helm_folder = helm.parent().unwrap_or(Path::new("/"));
-    println!("export KUBECONFIG={}", cluster.kubeconfig().display());
-    println!("export PATH=$PATH:{}:{}", folder.display(), helm_folder.display());
-    println!("kubectl get nodes -o wide");
-    println!("kubectl get ipp,ovl,podaddresses -A");
-    println!("kubectl get pods -A -o wide");
+    line(format_args!(
+        "export KUBECONFIG={}",
+        cluster.kubeconfig().display()
+    ));
+    line(format_args!(
+        "export PATH=$PATH:{}:{}",
+        folder.display(),
+        helm_folder.display()
+    ));
+    line(format_args!("kubectl get nodes -o wide"));
+    line(format_args!("kubectl get ipp,ovl,podaddresses -A"));
+    line(format_args!("kubectl get pods -A -o wide"));
     let name = state.name.as_str();
-    let flag = if name == "default" { String::new() } else { format!(" --name {name}") };
-    println!("weft-lab exec{flag} node-1 -- ip route");
-    println!("weft-lab down{flag}");
+    let flag = if name == "default" {
+        String::new()
+    } else {
+        format!(" --name {name}")
+    };
+    line(format_args!("weft-lab exec{flag} node-1 -- ip route"));
+    line(format_args!("weft-lab down{flag}"));
+}
+
+/// Prints a line; that nobody reads on, as with `| head`, is no failure.
+fn line(text: Arguments<'_>) {
+    let _ = writeln!(std::io::stdout(), "{text}");
 }
 
 /// The kubeconfig or its path.
@@ -64,9 +93,9 @@ pub fn kubeconfig(cluster: &Cluster, print: bool) -> Result<()> {
     if print {
         let text = fs::read_to_string(&file)
             .with_context(|| format!("failed to read {}", file.display()))?;
-        print!("{text}");
+        line(format_args!("{}", text.trim_end()));
     } else {
-        println!("{}", file.display());
+        line(format_args!("{}", file.display()));
     }
     Ok(())
 }
@@ -75,8 +104,11 @@ pub fn kubeconfig(cluster: &Cluster, print: bool) -> Result<()> {
 pub fn logs(folder: &Path, which: Option<&str>, tail: usize) -> Result<()> {
     let Some(which) = which else {
         for file in log_files(folder)? {
-            let name = file.strip_prefix(folder).unwrap_or(&file).with_extension("");
-            println!("{}", name.display());
+            let name = file
+                .strip_prefix(folder)
+                .unwrap_or(&file)
+                .with_extension("");
+            line(format_args!("{}", name.display()));
         }
         return Ok(());
     };
@@ -92,10 +124,10 @@ pub fn logs(folder: &Path, which: Option<&str>, tail: usize) -> Result<()> {
         let text = String::from_utf8_lossy(&text);
         let lines: Vec<&str> = text.lines().collect();
         if files.len() > 1 {
-            println!("==> {} <==", file.display());
+            line(format_args!("==> {} <==", file.display()));
         }
-        for line in &lines[lines.len().saturating_sub(tail)..] {
-            println!("{line}");
+        for text in &lines[lines.len().saturating_sub(tail)..] {
+            line(format_args!("{text}"));
         }
     }
     Ok(())
@@ -103,7 +135,8 @@ pub fn logs(folder: &Path, which: Option<&str>, tail: usize) -> Result<()> {
 
 fn log_files(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
-    let entries = fs::read_dir(folder).with_context(|| format!("failed to read {}", folder.display()))?;
+    let entries =
+        fs::read_dir(folder).with_context(|| format!("failed to read {}", folder.display()))?;
     for entry in entries.flatten() {
         let path = entry.path();
         if path.is_dir() {

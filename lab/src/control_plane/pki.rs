@@ -35,7 +35,9 @@ impl Pki {
         let mut files = BTreeMap::new();
         let key = KeyPair::generate()?;
         let mut params = CertificateParams::default();
-        params.distinguished_name.push(DnType::CommonName, "weft-lab");
+        params
+            .distinguished_name
+            .push(DnType::CommonName, "weft-lab");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         files.insert("ca.crt", params.self_signed(&key)?.pem());
@@ -45,7 +47,11 @@ impl Pki {
         let mut server = leaf("kube-apiserver", None, ExtendedKeyUsagePurpose::ServerAuth);
         server.subject_alt_names = api_server_names(addresses)?;
         let client = ExtendedKeyUsagePurpose::ClientAuth;
-        let kubelet = leaf("kube-apiserver-kubelet-client", Some("system:masters"), client.clone());
+        let kubelet = leaf(
+            "kube-apiserver-kubelet-client",
+            Some("system:masters"),
+            client.clone(),
+        );
         let front_proxy = leaf("front-proxy-client", None, client);
         let leaves = [
             ("apiserver.crt", "apiserver.key", server),
@@ -135,7 +141,9 @@ fn leaf(name: &str, group: Option<&str>, usage: ExtendedKeyUsagePurpose) -> Cert
     let mut params = CertificateParams::default();
     params.distinguished_name.push(DnType::CommonName, name);
     if let Some(group) = group {
-        params.distinguished_name.push(DnType::OrganizationName, group);
+        params
+            .distinguished_name
+            .push(DnType::OrganizationName, group);
     }
     params.extended_key_usages = vec![usage];
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
@@ -157,7 +165,9 @@ fn api_server_names(addresses: &[IpAddr]) -> Result<Vec<SanType>> {
     for address in SERVICE_ADDRESSES {
         names.push(SanType::IpAddress(address.parse()?));
     }
-    names.push(SanType::IpAddress(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST)));
+    names.push(SanType::IpAddress(IpAddr::V4(
+        std::net::Ipv4Addr::LOCALHOST,
+    )));
     names.extend(addresses.iter().map(|address| SanType::IpAddress(*address)));
     Ok(names)
 }
@@ -183,7 +193,13 @@ mod tests {
     fn the_files_that_the_control_plane_is_started_with_are_made() {
         let pki = Pki::generate(&["10.50.0.2".parse().unwrap()]).unwrap();
         let names: Vec<_> = pki.files().map(|(name, _)| name).collect();
-        for name in ["ca.crt", "ca.key", "apiserver.crt", "kubelet-client.key", "sa.pub"] {
+        for name in [
+            "ca.crt",
+            "ca.key",
+            "apiserver.crt",
+            "kubelet-client.key",
+            "sa.pub",
+        ] {
             assert!(names.contains(&name), "{name} is missing");
         }
         assert!(pki.ca().starts_with("-----BEGIN CERTIFICATE-----"));

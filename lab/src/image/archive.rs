@@ -73,10 +73,16 @@ pub fn write(spec: &ImageSpec, reference: &str, file: &Path) -> Result<String> {
     }))?;
 
     let new = file.with_extension("new");
-    let output = File::create(&new).with_context(|| format!("failed to write {}", new.display()))?;
+    let output =
+        File::create(&new).with_context(|| format!("failed to write {}", new.display()))?;
     let mut tar = tar::Builder::new(output);
     let blob = |digest: &str| format!("blobs/sha256/{digest}");
-    append(&mut tar, "oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#, 0o644)?;
+    append(
+        &mut tar,
+        "oci-layout",
+        br#"{"imageLayoutVersion":"1.0.0"}"#,
+        0o644,
+    )?;
     append(&mut tar, "index.json", &index, 0o644)?;
     append(&mut tar, &blob(&manifest_digest), &manifest, 0o644)?;
     append(&mut tar, &blob(&config_digest), &config, 0o644)?;
@@ -106,7 +112,12 @@ fn layer(spec: &ImageSpec) -> Result<Vec<u8>> {
     Ok(tar.into_inner()?)
 }
 
-fn append<W: Write>(tar: &mut tar::Builder<W>, path: &str, content: &[u8], mode: u32) -> Result<()> {
+fn append<W: Write>(
+    tar: &mut tar::Builder<W>,
+    path: &str,
+    content: &[u8],
+    mode: u32,
+) -> Result<()> {
     let mut header = tar::Header::new_ustar();
     header.set_mode(mode);
     header.set_size(content.len() as u64);
@@ -157,7 +168,10 @@ mod tests {
         assert_eq!(first, second);
         assert_eq!(fs::read(&a).unwrap(), fs::read(&b).unwrap());
         fs::write(&source, "two").unwrap();
-        assert_ne!(first, write(&spec(&source), "host.test/weftnet/test:dev", &b).unwrap());
+        assert_ne!(
+            first,
+            write(&spec(&source), "host.test/weftnet/test:dev", &b).unwrap()
+        );
     }
 
     #[test]

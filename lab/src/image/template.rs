@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, bail};
 use nix::sys::signal::Signal;
@@ -43,6 +43,8 @@ pub fn ensure(
     hash.update(state.programs.path("containerd").display().to_string());
     let dir = cache.join("image-roots").join(hex(&hash.finalize(), 8));
     if dir.is_dir() {
+        // The folders used last are kept.
+        let _ = fs::File::open(&dir).and_then(|open| open.set_modified(SystemTime::now()));
         return Ok(dir);
     }
     let archives = super::make(specs, cache, progress)?;
@@ -54,11 +56,14 @@ pub fn ensure(
     let made = paths.place(PLACE).join("node").join("containerd");
     let parent = dir.parent().unwrap_or(cache);
     fs::create_dir_all(parent)?;
-    remove_older(parent, 3);
-    let new = tempfile::Builder::new().prefix(".new-").tempdir_in(parent)?;
+    remove_older(parent, 6);
+    let new = tempfile::Builder::new()
+        .prefix(".new-")
+        .tempdir_in(parent)?;
     copy_tree(&made, new.path())?;
     // Another lab may have made the same in the meantime.
     let new = new.keep();
+    fs::File::open(&new)?.set_modified(SystemTime::now())?;
     if fs::rename(&new, &dir).is_err() {
         fs::remove_dir_all(&new)?;
     }
@@ -102,12 +107,7 @@ fn copy_tree(from: &Path, to: &Path) -> Result<()> {
     succeeded(&run("-a")?, &format!("copying {}", from.display()))
 }
 
-fn start_place(
-    lab: &LabName,
-    paths: &Paths,
-    state: &LabState,
-    keep: &[PathBuf],
-) -> Result<Place> {
+fn start_place(lab: &LabName, paths: &Paths, state: &LabState, keep: &[PathBuf]) -> Result<Place> {
     let node_dir = paths.place(PLACE).join("node");
     fs::create_dir_all(&node_dir)?;
     let config = InitConfig {
@@ -157,7 +157,10 @@ pub fn wait_for_socket(place: &Place, limit: Duration) -> Result<()> {
     let deadline = Instant::now() + limit;
     while std::os::unix::net::UnixStream::connect(&socket).is_err() {
         if Instant::now() > deadline {
-            bail!("the container runtime of {} does not listen; see `weft-lab logs`", place.name());
+            bail!(
+                "the container runtime of {} does not listen; see `weft-lab logs`",
+                place.name()
+            );
         }
         sleep(Duration::from_millis(50));
     }
@@ -200,6 +203,9 @@ mod tests {
         };
         assert!(same("content/blobs/a"));
         assert!(!same("content/meta.db"));
-        assert_eq!(fs::read(node.join("containerd/content/meta.db")).unwrap(), b"database");
+        assert_eq!(
+            fs::read(node.join("containerd/content/meta.db")).unwrap(),
+            b"database"
+        );
     }
 }

@@ -66,7 +66,10 @@ pub fn make_namespaces(config_file: &Path) -> Result<()> {
         | CloneFlags::CLONE_NEWCGROUP;
     unshare(namespaces).context("failed to make namespaces (is this root?)")?;
     let mut command = Command::new(super::own_program()?);
-    command.arg(INIT_COMMAND).arg(config_file).stdin(Stdio::null());
+    command
+        .arg(INIT_COMMAND)
+        .arg(config_file)
+        .stdin(Stdio::null());
     // The pipe is shared with the child, which says `ready` there; the number must come first.
     let (gate, opener) = std::io::pipe()?;
     command.stdin(gate);
@@ -192,7 +195,12 @@ impl NodeFolders {
         for target in ["/opt", "/var/lib", "/var/log"] {
             mount_fs("tmpfs", target, "tmpfs", "mode=755")?;
         }
-        for dir in ["/opt/cni/bin", "/var/lib/kube-proxy", "/var/log/containers", "/etc/cni/net.d"] {
+        for dir in [
+            "/opt/cni/bin",
+            "/var/lib/kube-proxy",
+            "/var/log/containers",
+            "/etc/cni/net.d",
+        ] {
             fs::create_dir_all(dir)?;
         }
         for (target, source) in &self.binds {
@@ -253,7 +261,10 @@ fn write_etc(config: &InitConfig, is_node: bool) -> Result<()> {
         .collect();
     let files = [
         ("/etc/hostname", format!("{}\n", config.name)),
-        ("/etc/hosts", "127.0.0.1 localhost\n::1 localhost\n".to_owned()),
+        (
+            "/etc/hosts",
+            "127.0.0.1 localhost\n::1 localhost\n".to_owned(),
+        ),
         ("/etc/resolv.conf", resolvers),
     ];
     for (path, text) in files {

@@ -86,7 +86,10 @@ pub fn spawn(entry: &Entry, mut command: Command, new_session: bool) -> io::Resu
     })
 }
 
-#[expect(unsafe_code, reason = "only the forked child itself can enter cgroups before it runs")]
+#[expect(
+    unsafe_code,
+    reason = "only the forked child itself can enter cgroups before it runs"
+)]
 fn join_before_exec(command: &mut Command, cgroups: Vec<RawFd>, new_session: bool) {
     let join = move || {
         for fd in &cgroups {

@@ -30,7 +30,13 @@ impl Making<'_> {
         let place = self.start_place(&node.name, Some(dir))?;
         node::write_config(&state, cluster.paths(), node)?;
         cluster.add_daemon(&node::containerd(&state, cluster.paths(), &node.name))?;
-        network::connect(&cluster.switch()?, &place, &state, node.segment, node.addresses)?;
+        network::connect(
+            &cluster.switch()?,
+            &place,
+            &state,
+            node.segment,
+            node.addresses,
+        )?;
         node::install_plugins(&state, &place, node)
     }
 
@@ -57,7 +63,9 @@ impl Making<'_> {
         for node in state.nodes.values() {
             let routes = network::static_routes(&state, Some(node));
             if !routes.is_empty() {
-                cluster.place(&node.name)?.feed_network(&arguments, &routes)?;
+                cluster
+                    .place(&node.name)?
+                    .feed_network(&arguments, &routes)?;
             }
         }
         Ok(())
