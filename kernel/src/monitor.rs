@@ -157,6 +157,7 @@ pub struct Monitor {
     table: Option<table::Listener>,
     own_ports: BTreeSet<u32>,
     names: BTreeMap<u32, LinkName>,
+    host_changed: bool,
 }
 
 impl Monitor {
@@ -182,6 +183,7 @@ impl Monitor {
             table: table.transpose()?,
             own_ports: BTreeSet::new(),
             names: BTreeMap::new(),
+            host_changed: false,
         };
         monitor.learn_names(socket)?;
         Ok(monitor)
@@ -211,6 +213,13 @@ impl Monitor {
         Ok(events)
     }
 
+    /// Whether, since the last call, anything was told of links that are not ours or of their addresses: then
+    /// the node's own interfaces may be different, and routes that left by them may be gone without a word,
+    /// as the kernel does not tell of those that it drops with a link.
+    pub fn take_host_changed(&mut self) -> bool {
+        std::mem::take(&mut self.host_changed)
+    }
+
     fn read_route(&mut self, events: &mut Vec<Event>) -> Result<(), Error> {
         loop {
             let datagram = match self.route.receive() {
@@ -225,7 +234,8 @@ impl Monitor {
             for message in messages(datagram) {
                 let message = message?;
                 let port = message.header.port_number;
-                let Some(what) = route::read(&message, &mut self.names) else {
+                let Some(what) = route::read(&message, &mut self.names, &mut self.host_changed)
+                else {
                     continue;
                 };
                 if self.own_ports.contains(&port) {

@@ -15,6 +15,8 @@ use crate::net::{address, link, neighbour, route};
 use crate::netlink::{Message, decode};
 
 // Message types of linux/rtnetlink.h.
+const RTM_NEWLINK: u16 = 16;
+const RTM_DELLINK: u16 = 17;
 const RTM_NEWROUTE: u16 = 24;
 const RTM_DELROUTE: u16 = 25;
 const RTM_NEWADDR: u16 = 20;
@@ -24,8 +26,13 @@ const RTM_DELNEIGH: u16 = 29;
 
 type Names = BTreeMap<u32, LinkName>;
 
-/// What a notification says about an object of ours; `None` if it is about something else.
-pub(super) fn read(message: &Message<'_>, names: &mut Names) -> Option<What> {
+/// What a notification says about an object of ours; `None` if it is about something else. Notes whether
+/// it is about a link of somebody else, or an address on one.
+pub(super) fn read(
+    message: &Message<'_>,
+    names: &mut Names,
+    host_changed: &mut bool,
+) -> Option<What> {
     let payload = message.payload;
     // Most notifications on a busy host are about other things: not even decoded.
     let ours = match message.header.message_type {
@@ -35,8 +42,17 @@ pub(super) fn read(message: &Message<'_>, names: &mut Names) -> Option<What> {
         _ => true,
     };
     if !ours {
+        *host_changed |= matches!(message.header.message_type, RTM_NEWADDR | RTM_DELADDR);
         return None;
     }
+    let what = changed(message, names);
+    let of_links = matches!(message.header.message_type, RTM_NEWLINK | RTM_DELLINK);
+    *host_changed |= of_links && what.is_none();
+    what
+}
+
+fn changed(message: &Message<'_>, names: &mut Names) -> Option<What> {
+    let payload = message.payload;
     match decode(message.clone()).ok()? {
         RouteNetlinkMessage::NewLink(message) => link_changed(&message, names, false),
         RouteNetlinkMessage::DelLink(message) => link_changed(&message, names, true),

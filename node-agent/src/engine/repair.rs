@@ -2,7 +2,7 @@
 //! next commit. An Event names the object and, where the kernel tells, who did it.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use weft_core::compile::Incremental;
 use weft_core::names;
@@ -14,6 +14,8 @@ use super::fault::Killed;
 use super::report::Trouble;
 use super::round::Engine;
 
+/// How long a namespace takes to go, with all that is on its links.
+const DOUBT: Duration = Duration::from_millis(800);
 /// Sentences in one Event.
 const NAMED: usize = 4;
 
@@ -34,6 +36,7 @@ impl Engine {
                 return;
             }
         };
+        let host_changed = kernel.monitor.take_host_changed();
         let Some(compiled) = &mut self.compiled else {
             return;
         };
@@ -49,6 +52,11 @@ impl Engine {
             self.plan_is_new |= without_link(compiled, link);
         }
         let mut sentences = Vec::new();
+        // The kernel does not tell of IPv4 routes that it drops with a link's last address, or when it goes down.
+        if events.iter().any(|event| drops_routes(&event.what)) {
+            kernel.net_known = false;
+            self.plan_is_new = true;
+        }
         for Event { what, by } in events {
             if on_link(&what).is_some_and(|link| gone.iter().any(|gone| gone == link)) {
                 continue;
@@ -60,12 +68,26 @@ impl Engine {
                 if let What::Table { first, .. } = what {
                     sentences.push(format!("{} table inet {}", said(&first, &by), names::TABLE));
                 }
-            } else if let Some(sentence) = learn(&mut kernel.have.net, compiled.plan(), what, &by) {
-                sentences.push(sentence);
+            } else {
+                // What the kernel does by itself on a pod's link may be the pod's namespace going: then
+                // the link is gone in a moment, and nobody did anything.
+                let doubtful = on_link(&what)
+                    .filter(|_| by.port.is_none())
+                    .map(str::to_owned);
+                let Some(sentence) = learn(&mut kernel.have.net, compiled.plan(), what, &by) else {
+                    continue;
+                };
                 self.plan_is_new = true;
+                match doubtful {
+                    Some(link) => self.doubts.push((Instant::now(), link, sentence)),
+                    None => sentences.push(sentence),
+                }
             }
         }
         self.tell_repairs(sentences);
+        if host_changed {
+            self.look_at_host_soon();
+        }
     }
 
     /// Sysctls tell nothing when they change: the host's own few are read.
@@ -96,6 +118,24 @@ impl Engine {
         }
         self.plan_is_new |= !sentences.is_empty();
         self.tell_repairs(sentences);
+    }
+
+    /// Tells what was doubtful, where the pod's link is still there after a moment.
+    pub(super) fn settle_doubts(&mut self, now: Instant) {
+        let (old, young) = std::mem::take(&mut self.doubts)
+            .into_iter()
+            .partition(|(since, ..)| now.duration_since(*since) >= DOUBT);
+        self.doubts = young;
+        let old: Vec<(Instant, String, String)> = old;
+        let Some(kernel) = self.kernel.as_mut().filter(|_| !old.is_empty()) else {
+            return;
+        };
+        let links = old.iter().map(|(_, link, _)| link.clone());
+        let there = weft_kernel::net::indices(&mut kernel.rtnl, links).unwrap_or_default();
+        let told = old
+            .into_iter()
+            .filter(|(_, link, _)| there.contains_key(link));
+        self.tell_repairs(told.map(|(_, _, sentence)| sentence).collect());
     }
 
     /// Takes addresses back whose sandbox is proven to be gone.
@@ -165,18 +205,22 @@ impl Engine {
     }
 }
 
-/// Of several notifications about one object only the last says what is there now.
+/// Of several notifications about one object only the last says what is there now. Who did it may be
+/// in an earlier one: the kernel ends by itself what somebody began.
 fn last_of_each(events: Vec<Event>) -> Vec<Event> {
-    let mut last = BTreeMap::new();
-    for (place, event) in events.iter().enumerate() {
-        last.insert(object(&event.what), place);
+    let mut order = Vec::new();
+    let mut last: BTreeMap<String, Event> = BTreeMap::new();
+    for Event { what, by } in events {
+        let object = object(&what);
+        let known = last.remove(&object).map(|event| event.by);
+        let by = known.filter(|known| known.port.is_some()).unwrap_or(by);
+        order.retain(|before| *before != object);
+        order.push(object.clone());
+        last.insert(object, Event { what, by });
     }
-    let mut keep = vec![false; events.len()];
-    last.values().for_each(|place| keep[*place] = true);
-    events
-        .into_iter()
-        .zip(keep)
-        .filter_map(|(event, keep)| keep.then_some(event))
+    order
+        .iter()
+        .filter_map(|object| last.remove(object))
         .collect()
 }
 
@@ -262,9 +306,9 @@ fn object(what: &What) -> String {
     }
 }
 
-/// The link that an object is on.
+/// The pod's link that an object is on.
 fn on_link(what: &What) -> Option<&str> {
-    match what {
+    let link = match what {
         What::PodLink { link, .. } | What::Neighbour { link, .. } => Some(link),
         What::Address { address, .. } => Some(&address.link),
         What::Route {
@@ -272,6 +316,17 @@ fn on_link(what: &What) -> Option<&str> {
             ..
         } => Some(link),
         _ => None,
+    }?;
+    (names::recognise(link) == Some(names::OurLink::Pod)).then_some(link)
+}
+
+/// Whether routes may have gone with this.
+fn drops_routes(what: &What) -> bool {
+    match what {
+        What::Address { gone, .. } => *gone,
+        What::PodLink { now, .. } => now.as_ref().is_some_and(|now| now.mtu == 0),
+        What::Vxlan { now, .. } => now.as_ref().is_none_or(|now| now.mtu == 0),
+        _ => false,
     }
 }
 

@@ -32,6 +32,8 @@ const COOL_DOWN: Duration = Duration::from_secs(1);
 const SYSCTLS: Duration = Duration::from_secs(1);
 /// How often the node's own interfaces are looked at.
 const HOST: Duration = Duration::from_secs(30);
+/// How soon after the kernel told of one.
+const HOST_SOON: Duration = Duration::from_millis(200);
 /// How often everything is read back.
 const AUDIT: Duration = Duration::from_secs(300);
 /// Between reports that are not urgent.
@@ -74,10 +76,13 @@ pub(super) struct Engine {
     pub(super) rejections: Vec<Rejection>,
     pub(super) host: HostView,
     pub(super) host_known: bool,
+    host_changed: bool,
     pub(super) waiting: Vec<Add>,
     pub(super) absences: Absences,
     pub(super) gc_marks: BTreeMap<AttachmentKey, Instant>,
     pub(super) spool: Spool,
+    /// Foreign changes that may be a pod's namespace going: since when, its link, the sentence.
+    pub(super) doubts: Vec<(Instant, String, String)>,
     pub(super) troubles: Troubles,
     pub(super) told: Told,
     pub(super) counters: Counters,
@@ -170,10 +175,12 @@ impl Engine {
             rejections: Vec::new(),
             host: HostView::default(),
             host_known: false,
+            host_changed: false,
             waiting: Vec::new(),
             absences: Absences::new(netns_dir, grace),
             gc_marks: BTreeMap::new(),
             spool: Spool::new(spool_dir),
+            doubts: Vec::new(),
             troubles,
             told: Told::default(),
             counters: Counters::default(),
@@ -345,10 +352,17 @@ impl Engine {
             self.timers.host = now + HOST;
             self.look_at_host();
             self.compile()?;
+            if std::mem::take(&mut self.host_changed)
+                && let Some(kernel) = &mut self.kernel
+            {
+                kernel.net_known = false;
+                self.plan_is_new = true;
+            }
         }
         if self.timers.sysctls <= now {
             self.timers.sysctls = now + SYSCTLS;
             self.notice_sysctls();
+            self.settle_doubts(now);
         }
         if self.timers.audit <= now {
             self.timers.audit = now + AUDIT;
@@ -434,6 +448,12 @@ impl Engine {
             reason,
             message,
         });
+    }
+
+    /// The node's own interfaces may be different; several changes of one moment go together.
+    pub(super) fn look_at_host_soon(&mut self) {
+        self.host_changed = true;
+        self.timers.host = self.timers.host.min(Instant::now() + HOST_SOON);
     }
 
     /// The next report may be made after this.

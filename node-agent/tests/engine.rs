@@ -1,0 +1,8 @@
+//! The engine in a namespace that plays the node, with real namespaces as pods: requests go in as the
+//! CNI plugin would send them, packets go through the kernel.
+
+mod attach;
+mod faults;
+mod node;
+mod repairs;
+mod restart;
