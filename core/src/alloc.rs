@@ -256,10 +256,14 @@ pub fn plan_blocks(view: &AllocView) -> AllocPlan {
     let demands = demand::demands(view, &drain, &overlaps);
     let (create, exhausted) = grant::grant(view, demands);
     let mut findings = exhausted;
-    findings.extend(overlaps.into_iter().map(|(block, older)| AllocFinding::Overlap {
-        block: block.to_owned(),
-        older: older.to_owned(),
-    }));
+    findings.extend(
+        overlaps
+            .into_iter()
+            .map(|(block, older)| AllocFinding::Overlap {
+                block: block.to_owned(),
+                older: older.to_owned(),
+            }),
+    );
     AllocPlan {
         create,
         drain,

@@ -14,10 +14,10 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use weft_crds::{NodeUnderlay, OverlayMode};
 
-use super::{Fact, UnitPlan, mtu, spoof, sysctls};
+use super::{Fact, UnitPlan, mtu, pods, spoof, sysctls};
 use crate::finding::Finding;
 use crate::names;
-use crate::plan::{LinkName, VxlanLink};
+use crate::plan::{LinkName, POD_GATEWAY_V4, VxlanLink};
 use crate::view::{Family, HostView, NodeView, OverlayView, PeerUnderlay};
 
 /// An address of this node, and the interface that it is on.
@@ -209,6 +209,9 @@ pub(super) fn device(view: &NodeView, name: &str, plan: &mut UnitPlan) {
     };
     sysctls::vxlan(view, &link, plan);
     spoof::vxlan(name, vxlan.port, plan);
+    if view.families().contains(&Family::V4) {
+        plan.add(Fact::Address(pods::gateway(&link, POD_GATEWAY_V4.into())));
+    }
     plan.add(Fact::Vxlan(link, vxlan));
 }
 

@@ -40,7 +40,9 @@ pub(super) fn pod(view: &NodeView, key: &AttachmentKey, plan: &mut UnitPlan) {
     }
 }
 
-fn gateway(link: &str, address: IpAddr) -> LinkAddress {
+/// The address that every link of ours holds: the next hop of pods, and on VXLAN devices what loose
+/// reverse path filtering wants (a device without an IPv4 address fails it whatever the routes say).
+pub(super) fn gateway(link: &str, address: IpAddr) -> LinkAddress {
     let address: IpNet = match address {
         IpAddr::V4(_) => Ipv4Net::from(POD_GATEWAY_V4).into(),
         IpAddr::V6(_) => Ipv6Net::new_assert(POD_GATEWAY_V6, 64).into(),
