@@ -4,6 +4,7 @@
     reason = "helpers of tests, which the lint takes for a program"
 )]
 
+mod alloc_model;
 mod cluster;
 mod golden;
 mod properties;

@@ -1,3 +1,5 @@
+//! Assignment, release and rest of addresses, from tables and random sequences.
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 

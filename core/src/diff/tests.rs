@@ -1,3 +1,5 @@
+//! Order of changes, and that they lead to what is wanted.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! What is taken, what is rejected and with which code.
+
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
