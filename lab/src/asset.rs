@@ -32,17 +32,14 @@ impl Programs {
             .unwrap_or_else(|| PathBuf::from(program))
     }
 
-    /// A value for PATH with all programs' folders before the machine's own.
+    /// A value for PATH with the programs' folders before the machine's own, but not that of the CNI
+    /// plugins: one of them is called `bridge`, as a program of the machine is.
     pub fn search_path(&self) -> String {
+        let plugins = self.0.get("loopback").and_then(|file| file.parent());
         let mut dirs: Vec<String> = Vec::new();
-        for file in self.0.values() {
-            let dir = file
-                .parent()
-                .unwrap_or(Path::new("/"))
-                .display()
-                .to_string();
-            if !dirs.contains(&dir) {
-                dirs.push(dir);
+        for folder in self.folders() {
+            if Some(folder.as_path()) != plugins {
+                dirs.push(folder.display().to_string());
             }
         }
         dirs.push("/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned());
@@ -197,6 +194,7 @@ mod tests {
             ("kubelet".to_owned(), PathBuf::from("/cache/k/kubelet")),
             ("kubectl".to_owned(), PathBuf::from("/cache/k/kubectl")),
             ("etcd".to_owned(), PathBuf::from("/cache/e/etcd")),
+            ("loopback".to_owned(), PathBuf::from("/cache/c/loopback")),
         ]));
         let path = programs.search_path();
         assert!(

@@ -77,15 +77,14 @@ impl Cgroups {
                     copy_cpuset(&parent, &at)?;
                 }
             }
-            if pure_v2 {
-                // No process may sit in a version 2 cgroup that hands controllers on.
-                make_dir(&at.join("init"))?;
-            }
         }
         Ok(())
     }
 
     /// The `cgroup.procs` files that a process writes itself into to become part of the place.
+    ///
+    /// With version 2 no process may sit in a cgroup that hands controllers on, as kubelet wants of a
+    /// node's own: the first process moves to a leaf `init` below, and all later ones start there.
     pub fn entrances(&self) -> Vec<PathBuf> {
         let leaf = |dir: &PathBuf| {
             let init = dir.join("init");

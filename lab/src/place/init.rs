@@ -224,7 +224,12 @@ fn mount_cgroups(hierarchies: &[Hierarchy]) -> Result<()> {
     if let [Hierarchy { mount, v1: None }] = hierarchies
         && mount == base
     {
-        return mount_fs("cgroup2", "/sys/fs/cgroup", "cgroup2", "");
+        mount_fs("cgroup2", "/sys/fs/cgroup", "cgroup2", "")?;
+        // The place's own cgroup is the root that is seen here; it must be free of processes before
+        // kubelet hands controllers on from it.
+        fs::create_dir_all("/sys/fs/cgroup/init")?;
+        return fs::write("/sys/fs/cgroup/init/cgroup.procs", "0")
+            .context("failed to move process 1 to the cgroup init");
     }
     mount_fs("tmpfs", "/sys/fs/cgroup", "tmpfs", "mode=755")?;
     for hierarchy in hierarchies {
