@@ -36,11 +36,11 @@ fn to_yaml(
 fn keyed_conditions(value: &mut Value) {
     match value {
         Value::Object(fields) => {
-            if let Some(Value::Object(conditions)) = fields.get_mut("conditions") {
-                if conditions.get("type") == Some(&json!("array")) {
-                    conditions.insert("x-kubernetes-list-type".to_owned(), json!("map"));
-                    conditions.insert("x-kubernetes-list-map-keys".to_owned(), json!(["type"]));
-                }
+            if let Some(Value::Object(conditions)) = fields.get_mut("conditions")
+                && conditions.get("type") == Some(&json!("array"))
+            {
+                conditions.insert("x-kubernetes-list-type".to_owned(), json!("map"));
+                conditions.insert("x-kubernetes-list-map-keys".to_owned(), json!(["type"]));
             }
             fields.values_mut().for_each(keyed_conditions);
         }

@@ -1,5 +1,5 @@
 //! Questions to a running lab cluster with Weftnet. `make test` starts one and runs these with
-//! `--ignored`; `WEFT_TEST_KUBECONFIG` names its kubeconfig, `WEFT_TEST_BIN` the folder with kubectl.
+//! `--ignored`; `WEFT_TEST_KUBECONFIG` names its kubeconfig, and kubectl is in `PATH`.
 
 mod admission;
 mod columns;

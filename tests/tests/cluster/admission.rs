@@ -7,7 +7,7 @@ use kube::{Client, ResourceExt};
 use serde_json::json;
 use weft_crds::{NodeNetwork, NodeReport, PodAddress};
 
-const NAMESPACE: &str = "weftnet-system";
+const NAMESPACE: &str = "kube-system";
 
 #[tokio::test]
 #[ignore = "needs a lab cluster: make test starts one"]

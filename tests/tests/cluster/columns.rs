@@ -51,13 +51,11 @@ fn describing_a_pool_reads_like_a_runbook() {
 }
 
 fn kubectl(arguments: &[&str]) -> String {
-    let folder =
-        std::env::var("WEFT_TEST_BIN").expect("WEFT_TEST_BIN names the folder with kubectl");
-    let output = Command::new(format!("{folder}/kubectl"))
+    let output = Command::new("kubectl")
         .args(arguments)
         .env("KUBECONFIG", super::kubeconfig())
         .output()
-        .expect("kubectl starts");
+        .expect("kubectl is in PATH: `weft-lab assets --list` prints the folders");
     assert!(
         output.status.success(),
         "{}",
