@@ -1,4 +1,25 @@
-//! Benchmarks against peers in the same run.
+//! Benchmarks against peers in the same run: measured in turn, on a lab made for the purpose, with
+//! ratios and their intervals. Results go to `lab/bench/results/`.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+
+use crate::name::LabName;
+use crate::progress::Progress;
+use crate::up::Environment;
+
+pub mod cni;
+pub mod datapath;
+pub mod inside;
+pub mod measure;
+pub mod ours;
+pub mod rig;
+pub mod sample;
+
+use measure::{Report, table};
+use rig::Rig;
 
 /// What `weft-lab bench` is asked.
 #[derive(clap::Args, Clone, Debug)]
@@ -9,22 +30,59 @@ pub struct BenchArgs {
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
+    /// Rounds; more give narrower intervals.
+    #[arg(long)]
+    pub rounds: Option<usize>,
+    /// Measure on the lab that runs already, and leave it.
+    #[arg(long)]
+    pub here: bool,
+    /// Where the result is kept. Default: lab/bench/results/NAME.json of the checkout.
+    #[arg(long)]
+    pub output: Option<PathBuf>,
 }
 
 /// The benchmarks.
 #[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Name {
-    /// CNI ADD against the reference plugins.
+    /// CNI ADD against the reference plugins bridge and ptp.
     Cni,
-    /// Packets against a bare veth.
+    /// Packets against a bare veth, and what the agent costs.
     Datapath,
 }
 
-/// Runs a benchmark.
-pub fn run(
-    _args: &BenchArgs,
-    _env: &crate::up::Environment,
-    _name: &crate::name::LabName,
-) -> anyhow::Result<std::process::ExitCode> {
-    anyhow::bail!("this build of weft-lab has no benchmarks")
+/// Runs a benchmark and prints its table or JSON.
+///
+/// # Errors
+/// When it cannot be run. Goals that are not met are shown and are no error.
+pub fn run(args: &BenchArgs, env: &Environment, name: &LabName) -> Result<ExitCode> {
+    let progress = Progress::new();
+    if cfg!(debug_assertions) {
+        progress.note("this is a debug build: the figures say nothing (make bench builds for release)");
+    }
+    let rig = if args.here { Rig::here(env, name)? } else { Rig::make(env, name, &progress)? };
+    let measured = match args.name {
+        Name::Cni => cni::run(&rig, args.rounds.unwrap_or(200), &progress),
+        Name::Datapath => datapath::run(&rig, args.rounds.unwrap_or(15), &progress),
+    };
+    let taken_down = rig.close();
+    let report = Report::new(args.name, measured?);
+    taken_down?;
+    let text = serde_json::to_string_pretty(&report)?;
+    if args.json {
+        println!("{text}");
+    } else {
+        println!("{}", table(&report));
+    }
+    let file = args.output.clone().unwrap_or_else(|| results(env).join(format!("{}.json", report.name)));
+    if let Some(folder) = file.parent() {
+        std::fs::create_dir_all(folder).with_context(|| format!("failed to make {}", folder.display()))?;
+    }
+    std::fs::write(&file, text + "\n").with_context(|| format!("failed to write {}", file.display()))?;
+    progress.note(&format!("kept in {}", file.display()));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The folder of results in the checkout that the charts come from.
+fn results(env: &Environment) -> PathBuf {
+    env.charts.with_file_name("lab").join("bench/results")
 }

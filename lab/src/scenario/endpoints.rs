@@ -32,13 +32,24 @@ impl Endpoints {
     ///
     /// # Errors
     /// When one has not.
-    pub async fn watch(lab: &Lab, namespace: &str, wanted: &BTreeMap<String, usize>) -> Result<Self> {
+    pub async fn watch(
+        lab: &Lab,
+        namespace: &str,
+        wanted: &BTreeMap<String, usize>,
+    ) -> Result<Self> {
         let fewest = Arc::new(Mutex::new(Counts::new()));
         if wanted.is_empty() {
-            return Ok(Self { wanted: wanted.clone(), fewest, task: None });
+            return Ok(Self {
+                wanted: wanted.clone(),
+                fewest,
+                task: None,
+            });
         }
         let api: Api<EndpointSlice> = Api::namespaced(lab.client.clone(), namespace);
-        wait::until(Duration::from_secs(30), async || judge(wanted, &count(&api, wanted).await?)).await?;
+        wait::until(Duration::from_secs(30), async || {
+            judge(wanted, &count(&api, wanted).await?)
+        })
+        .await?;
         let (kept, names) = (Arc::clone(&fewest), wanted.clone());
         let task = tokio::spawn(async move {
             loop {
@@ -53,7 +64,11 @@ impl Endpoints {
                 tokio::time::sleep(PERIOD).await;
             }
         });
-        Ok(Self { wanted: wanted.clone(), fewest, task: Some(task) })
+        Ok(Self {
+            wanted: wanted.clone(),
+            fewest,
+            task: Some(task),
+        })
     }
 
     /// Did one ever have fewer than wanted?
@@ -61,7 +76,9 @@ impl Endpoints {
     /// # Errors
     /// Which, and how few.
     pub fn judge(self) -> Result<()> {
-        let Some(task) = &self.task else { return Ok(()) };
+        let Some(task) = &self.task else {
+            return Ok(());
+        };
         task.abort();
         let fewest = self.fewest.lock().unwrap_or_else(PoisonError::into_inner);
         judge(&self.wanted, &fewest)
@@ -74,23 +91,35 @@ async fn count(api: &Api<EndpointSlice>, wanted: &BTreeMap<String, usize>) -> Re
     for slice in &list.items {
         let labels = slice.metadata.labels.as_ref();
         let service = labels.and_then(|labels| labels.get("kubernetes.io/service-name"));
-        let Some(service) = service.filter(|service| wanted.contains_key(*service)) else { continue };
+        let Some(service) = service.filter(|service| wanted.contains_key(*service)) else {
+            continue;
+        };
         let ready = slice.endpoints.iter().filter(|endpoint| {
-            endpoint.conditions.as_ref().is_none_or(|conditions| conditions.ready != Some(false))
+            endpoint
+                .conditions
+                .as_ref()
+                .is_none_or(|conditions| conditions.ready != Some(false))
         });
-        *counts.entry((service.clone(), slice.address_type.clone())).or_default() += ready.count();
+        *counts
+            .entry((service.clone(), slice.address_type.clone()))
+            .or_default() += ready.count();
     }
     Ok(counts)
 }
 
 fn judge(wanted: &BTreeMap<String, usize>, counts: &Counts) -> Result<()> {
     for (service, wanted) in wanted {
-        let mut own = counts.iter().filter(|((name, _), _)| name == service).peekable();
+        let mut own = counts
+            .iter()
+            .filter(|((name, _), _)| name == service)
+            .peekable();
         if own.peek().is_none() {
             bail!("always.endpoints: Service {service} has no EndpointSlice");
         }
         if let Some(((_, family), count)) = own.find(|(_, count)| *count < wanted) {
-            bail!("always.endpoints: Service {service} had {count} ready {family} endpoints, fewer than {wanted}");
+            bail!(
+                "always.endpoints: Service {service} had {count} ready {family} endpoints, fewer than {wanted}"
+            );
         }
     }
     Ok(())
@@ -105,7 +134,12 @@ mod tests {
         let wanted = BTreeMap::from([("web".to_owned(), 2)]);
         let counts = |count| Counts::from([(("web".to_owned(), "IPv4".to_owned()), count)]);
         assert!(judge(&wanted, &counts(2)).is_ok());
-        assert!(judge(&wanted, &counts(1)).unwrap_err().to_string().contains("had 1 ready IPv4"));
+        assert!(
+            judge(&wanted, &counts(1))
+                .unwrap_err()
+                .to_string()
+                .contains("had 1 ready IPv4")
+        );
         assert!(judge(&wanted, &Counts::new()).is_err());
     }
 }

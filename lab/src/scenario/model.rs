@@ -235,6 +235,8 @@ pub enum Step {
     Connect(Connect),
     /// Run a program in the network of a pod, a node or the outside world.
     Exec(Exec),
+    /// Processes run on a node, or have ended.
+    Processes(Processes),
     /// Send a number of packets and count them at the other end.
     Probe(Flow),
     /// Send forged frames and count them where they must not, or must, arrive.
@@ -436,6 +438,22 @@ pub struct Exec {
 #[expect(clippy::unnecessary_wraps, reason = "the default of an optional field")]
 fn zero() -> Option<i32> {
     Some(0)
+}
+
+/// Processes of a node.
+#[derive(Deserialize, Serialize, JsonSchema, Clone, Debug)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Processes {
+    /// The node's number; 0 is every one.
+    pub node: usize,
+    /// Name of the program, and leading arguments, such as `weft-agent work`.
+    pub process: String,
+    /// They have ended.
+    #[serde(default)]
+    pub absent: bool,
+    /// How long it may take.
+    #[serde(default = "within")]
+    pub within: String,
 }
 
 /// Forged frames.

@@ -36,7 +36,13 @@ pub async fn apply(lab: &Lab, namespace: &str, object: &Value) -> Result<ObjectR
 /// What the API server says.
 pub async fn patch(lab: &Lab, namespace: &str, reference: &ObjectRef, patch: &Value) -> Result<()> {
     let api = api(lab, namespace, reference).await?;
-    let patched = api.patch(&reference.name, &PatchParams::default(), &Patch::Merge(patch)).await;
+    let patched = api
+        .patch(
+            &reference.name,
+            &PatchParams::default(),
+            &Patch::Merge(patch),
+        )
+        .await;
     patched.with_context(|| format!("failed to patch {} {}", reference.kind, reference.name))?;
     Ok(())
 }
@@ -49,8 +55,15 @@ pub async fn refused(lab: &Lab, namespace: &str, object: &Value, message: &str) 
     let reference = reference(object)?;
     let api = api(lab, namespace, &reference).await?;
     let parameters = PatchParams::apply(MANAGER).force().dry_run();
-    match api.patch(&reference.name, &parameters, &Patch::Apply(object)).await {
-        Ok(_) => bail!("{} {} was accepted; {message:?} was expected", reference.kind, reference.name),
+    match api
+        .patch(&reference.name, &parameters, &Patch::Apply(object))
+        .await
+    {
+        Ok(_) => bail!(
+            "{} {} was accepted; {message:?} was expected",
+            reference.kind,
+            reference.name
+        ),
         Err(error) => {
             let words = error.to_string();
             if words.contains(message) {
@@ -71,8 +84,9 @@ pub async fn delete(lab: &Lab, namespace: &str, reference: &ObjectRef, wait: boo
         Ok(_) => {}
         Err(kube::Error::Api(status)) if status.code == 404 => return Ok(()),
         Err(error) => {
-            return Err(error)
-                .with_context(|| format!("failed to delete {} {}", reference.kind, reference.name));
+            return Err(error).with_context(|| {
+                format!("failed to delete {} {}", reference.kind, reference.name)
+            });
         }
     }
     if !wait {

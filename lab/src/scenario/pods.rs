@@ -36,7 +36,8 @@ pub struct PodFacts {
 pub async fn create(lab: &Lab, namespace: &str, name: &str, spec: &PodSpec) -> Result<()> {
     let api: Api<Pod> = Api::namespaced(lab.client.clone(), namespace);
     let pod: Pod = serde_json::from_value(manifest(lab, name, spec)?)?;
-    let deadline = Deadline::after(Duration::from_secs(30));
+    // After an outage of the API server controllers look again up to a minute later.
+    let deadline = Deadline::after(Duration::from_secs(90));
     loop {
         match api.create(&PostParams::default(), &pod).await {
             Ok(_) => return Ok(()),

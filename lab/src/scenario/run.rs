@@ -8,6 +8,7 @@ use k8s_openapi::api::core::v1::{Namespace, Node};
 use kube::api::{Api, DeleteParams, PostParams};
 use serde_json::json;
 
+use super::endpoints::Endpoints;
 use super::lab::Lab;
 use super::model::{Control, Scenario};
 use super::number::Random;
@@ -15,7 +16,6 @@ use super::outcome::{Outcome, Verdict};
 use super::read::Loaded;
 use super::stage::{Stage, Tally};
 use super::step::flow::Running;
-use super::endpoints::Endpoints;
 use super::{collect, objects, pods, step, wait};
 use crate::scenario::model::{Empty, Step};
 
@@ -70,7 +70,8 @@ async fn whole(stage: &mut Stage<'_>) -> Result<()> {
     let flows = step::flow::start(stage, &scenario.always.flows, None, 0)
         .await
         .context("always.flows")?;
-    let endpoints = Endpoints::watch(stage.lab, &stage.namespace, &scenario.always.endpoints).await?;
+    let endpoints =
+        Endpoints::watch(stage.lab, &stage.namespace, &scenario.always.endpoints).await?;
     let mut result = step::all(stage, &scenario.steps).await;
     result = with(result, endpoints.judge());
     result = with(result, always(stage, &ready).await);

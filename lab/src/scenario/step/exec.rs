@@ -36,7 +36,7 @@ async fn once(stage: &Stage<'_>, what: &Exec) -> Result<String> {
     let output = lab::output(&spot, &filled?, LIMIT).await?;
     let out = String::from_utf8_lossy(&output.stdout).into_owned();
     let all = format!("{out}{}", String::from_utf8_lossy(&output.stderr));
-    let shown: String = all.trim().chars().take(1500).collect();
+    let shown: String = all.trim().chars().take(800).collect();
     if what.exit.is_some() && output.status.code() != what.exit {
         bail!("it ended with {} and said: {shown}", output.status);
     }

@@ -1,11 +1,13 @@
-//! `fault`: breaks something on purpose.
+//! `fault` and `processes`: breaks something on purpose, and sees whether it runs.
 
 use anyhow::{Result, anyhow, bail};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::scenario::model::{self, Fault};
+use super::time;
+use crate::scenario::model::{self, Fault, Processes};
 use crate::scenario::stage::Stage;
+use crate::scenario::wait;
 
 pub(super) fn title(what: &Fault) -> String {
     match what {
@@ -47,4 +49,22 @@ fn signal(stage: &Stage<'_>, what: &model::Signal) -> Result<()> {
         bail!("no process {:?} was found there", what.process);
     }
     Ok(())
+}
+
+/// Node numbers, where 0 is every one.
+fn numbers(stage: &Stage<'_>, node: usize) -> std::ops::RangeInclusive<usize> {
+    if node == 0 { 1..=stage.lab.nodes.len() } else { node..=node }
+}
+
+pub(super) async fn processes(stage: &mut Stage<'_>, what: &Processes) -> Result<()> {
+    wait::until(time(&what.within)?, async || {
+        for number in numbers(stage, what.node) {
+            let found = stage.lab.processes(number, &what.process)?;
+            if found.is_empty() != what.absent {
+                bail!("on node {number} there are {} processes {:?}", found.len(), what.process);
+            }
+        }
+        Ok(())
+    })
+    .await
 }
