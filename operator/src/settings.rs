@@ -40,7 +40,7 @@ pub struct RunSettings {
     #[arg(long, env = "WEFT_API_SERVER", value_delimiter = ',')]
     pub api_server: Vec<String>,
     /// Namespace of the Lease.
-    #[arg(long, env = "POD_NAMESPACE", default_value = "weftnet-system")]
+    #[arg(long, env = "POD_NAMESPACE", default_value = "kube-system")]
     pub namespace: String,
     /// Name of the Lease.
     #[arg(long, env = "WEFT_LEASE_NAME", default_value = "weft-operator")]

@@ -46,7 +46,8 @@ async fn an_agent_writes_its_own_node_and_no_other() {
         );
     }
 
-    create_address(&admin, other, "weft-test-foreign")
+    // Of a node that does not exist: an agent deletes what names its own node and is unknown to it.
+    create_address(&admin, "weft-test-elsewhere", "weft-test-foreign")
         .await
         .unwrap();
     let addresses: Api<PodAddress> = Api::namespaced(agent.clone(), "default");

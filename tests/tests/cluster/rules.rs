@@ -85,18 +85,21 @@ async fn apply(api: &Api<DynamicObject>, object: &Value, dry_run: bool) -> Resul
         .map_err(|error| error.to_string())
 }
 
+/// An update. The operator may be changing the same object: a conflict is tried again.
 async fn replace(api: &Api<DynamicObject>, object: &Value) -> Result<(), String> {
     let name = object["metadata"]["name"].as_str().unwrap();
-    let mut next: DynamicObject = serde_json::from_value(object.clone()).unwrap();
-    next.metadata.resource_version = api.get(name).await.unwrap().metadata.resource_version;
     let parameters = PostParams {
         dry_run: true,
         field_manager: None,
     };
-    api.replace(name, &parameters, &next)
-        .await
-        .map(drop)
-        .map_err(|error| error.to_string())
+    loop {
+        let mut next: DynamicObject = serde_json::from_value(object.clone()).unwrap();
+        next.metadata.resource_version = api.get(name).await.unwrap().metadata.resource_version;
+        match api.replace(name, &parameters, &next).await {
+            Err(kube::Error::Api(status)) if status.code == 409 => {}
+            outcome => return outcome.map(drop).map_err(|error| error.to_string()),
+        }
+    }
 }
 
 /// A finalizer of the operator may hold a deleted object for a moment.
