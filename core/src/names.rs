@@ -19,6 +19,10 @@ pub const TABLE: &str = "weftnet";
 /// Rules ask for the group: comparing a number is cheaper than comparing the beginning of a name.
 pub const POD_LINK_GROUP: u32 = 8200;
 
+/// Link group of such links when they are down and about to be deleted: the kernel deletes a group at
+/// once in the time of one link.
+pub const LEAVING_LINK_GROUP: u32 = 8201;
+
 /// Hexadecimal digits after `weft` in the name of a pod's host link.
 const POD_LINK_DIGITS: usize = 11;
 /// The longest overlay name that stands in a link's name as it is.

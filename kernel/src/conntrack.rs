@@ -77,7 +77,23 @@ impl ConntrackSocket {
     /// # Errors
     /// When the socket fails or the kernel refuses.
     pub fn delete_listed(&mut self, address: IpAddr) -> Result<(), Error> {
-        for entry in self.list(address)? {
+        self.delete_all(&[address])
+    }
+
+    /// Deletes the entries of many addresses, listing all entries of each family once: less work than
+    /// [`Self::delete`] for each, unless there are very many entries.
+    ///
+    /// # Errors
+    /// When the socket fails or the kernel refuses.
+    pub fn delete_all(&mut self, addresses: &[IpAddr]) -> Result<(), Error> {
+        let (v4, v6): (Vec<IpAddr>, Vec<IpAddr>) =
+            addresses.iter().partition(|address| address.is_ipv4());
+        self.delete_all_of_family(&v4)?;
+        self.delete_all_of_family(&v6)
+    }
+
+    fn delete_all_of_family(&mut self, addresses: &[IpAddr]) -> Result<(), Error> {
+        for entry in self.list(addresses)? {
             match self.acknowledged(&entry)? {
                 None | Some(Errno::ENOENT) => {}
                 Some(errno) => return Err(refused(errno)),
@@ -86,17 +102,22 @@ impl ConntrackSocket {
         Ok(())
     }
 
-    /// Requests to delete the entries of an address.
-    fn list(&mut self, address: IpAddr) -> Result<Vec<message::Request>, Error> {
+    /// Requests to delete the entries of addresses of one family.
+    fn list(&mut self, addresses: &[IpAddr]) -> Result<Vec<message::Request>, Error> {
+        let Some(first) = addresses.first() else {
+            return Ok(Vec::new());
+        };
         self.dumps += 1;
         for _ in 0..ATTEMPTS {
             let sequence = self.transport.take_sequences(1);
             self.transport.drain();
-            let request = message::list(address);
+            let request = message::list(*first);
             self.transport.send(&request.encode(NLM_F_DUMP, sequence))?;
             let mut found = Vec::new();
             let complete = self.transport.read_dump(sequence, &mut |message| {
-                found.extend(message::deletion_of(message.payload, address));
+                let mut of = addresses.iter();
+                found
+                    .extend(of.find_map(|address| message::deletion_of(message.payload, *address)));
                 Ok(())
             })?;
             if complete {

@@ -99,6 +99,17 @@ fn entries_of_an_address_are_deleted_where_the_kernel_can_only_list() {
 }
 
 #[test]
+fn entries_of_many_addresses_are_deleted_at_once() {
+    deletes_by_address(|socket, address| {
+        let nobody = [
+            "192.0.2.99".parse().unwrap(),
+            "2001:db8::99".parse().unwrap(),
+        ];
+        socket.delete_all(&[nobody[0], address, nobody[1]]).unwrap();
+    });
+}
+
+#[test]
 fn this_kernel_deletes_without_listing() {
     let node = tracked();
     let mut socket = node.enter(|| ConntrackSocket::open().unwrap());

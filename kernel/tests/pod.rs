@@ -9,7 +9,7 @@ use weft_core::names;
 use weft_core::plan::{Mac, Route};
 use weft_core::view::AttachmentKey;
 use weft_kernel::net::{self, Ipv4Setting};
-use weft_kernel::pod::{Error, Wired, Wiring, unwire, verify, wire};
+use weft_kernel::pod::{Error, Wired, Wiring, unwire, unwire_all, verify, wire};
 
 use crate::namespace::Namespace;
 
@@ -255,6 +255,30 @@ fn each_difference_is_named() {
             "{command}: {found:?}"
         );
     }
+}
+
+#[test]
+fn many_are_taken_away_at_once_and_others_stay() {
+    let node = Namespace::new();
+    let pods: Vec<Namespace> = (0..4).map(|_| Namespace::new()).collect();
+    let wirings: Vec<Wiring> = (0..4)
+        .map(|number| wiring(&number.to_string(), &[&format!("10.8.0.{number}")]))
+        .collect();
+    for (pod, wanted) in pods.iter().zip(&wirings) {
+        give(&node, pod, wanted).unwrap();
+    }
+    let mut going: Vec<_> = wirings[..3]
+        .iter()
+        .map(|wanted| wanted.host_link.clone())
+        .collect();
+    going.push("weft00000000000".to_owned());
+    unwire_all(&mut node.socket(), &going).unwrap();
+    unwire_all(&mut node.socket(), &going).unwrap();
+    let left = net::observe(&mut node.socket()).unwrap().pod_links;
+    let stays = &wirings[3].host_link;
+    assert_eq!(left.keys().collect::<Vec<_>>(), [stays]);
+    let found = verify(&mut node.socket(), &mut pods[3].socket(), &wirings[3]).unwrap();
+    assert!(found.is_empty(), "{found:?}");
 }
 
 #[test]

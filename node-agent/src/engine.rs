@@ -12,6 +12,7 @@ mod check;
 mod cleanup;
 mod cluster;
 mod commit;
+mod connections;
 mod detach;
 mod fault;
 mod inbox;

@@ -126,6 +126,30 @@ pub(crate) fn delete(name: &str) -> Step {
     Step::new(format!("delete link {name}"), request).forgiving(ABSENT)
 }
 
+/// Takes a link down.
+pub(crate) fn down(name: &str) -> Step {
+    let mut message = named(name);
+    message.header.change_mask = LinkFlags::Up;
+    let request = Request::new(RouteNetlinkMessage::SetLink(message), 0);
+    Step::new(format!("take link {name} down"), request).forgiving(ABSENT)
+}
+
+/// Puts a link into a group.
+pub(crate) fn set_group(name: &str, group: u32) -> Step {
+    let mut message = named(name);
+    message.attributes.push(LinkAttribute::Group(group));
+    let request = Request::new(RouteNetlinkMessage::SetLink(message), 0);
+    Step::new(format!("put link {name} into group {group}"), request).forgiving(ABSENT)
+}
+
+/// Deletes all links of a group.
+pub(crate) fn delete_group(group: u32) -> Step {
+    let mut message = LinkMessage::default();
+    message.attributes.push(LinkAttribute::Group(group));
+    let request = Request::new(RouteNetlinkMessage::DelLink(message), 0);
+    Step::new(format!("delete the links of group {group}"), request).forgiving(ABSENT)
+}
+
 /// Brings a link up.
 pub(crate) fn up(name: &str) -> Step {
     let mut message = named(name);

@@ -154,6 +154,9 @@ impl Engine {
                 for assignment in addresses.state().assignments.values() {
                     self.tell(Output::Attached(super::attach::attached(assignment)));
                 }
+                // A release may have been cut off before its connections were deleted.
+                self.connections
+                    .forget(addresses.state().cooling.keys().copied().collect());
                 self.addresses = Some(addresses);
                 true
             }

@@ -66,14 +66,15 @@ impl Engine {
             self.troubles.set(Trouble::Disk, None);
             self.faults.pass(FaultPoint::Released)?;
         }
+        // A link's name follows from the key, so even one that the record does not know is ours.
+        let links: Vec<_> = keys.iter().map(names::pod_link).collect();
+        if let Some(kernel) = &mut self.kernel
+            && let Err(error) = kernel.unwire(&links)
+        {
+            kernel.net_known = false;
+            self.troubles.set(Trouble::Kernel, Some(error.to_string()));
+        }
         for key in keys {
-            // The link's name follows from the key, so even one that the record does not know is ours.
-            if let Some(kernel) = &mut self.kernel
-                && let Err(error) = kernel.unwire(&names::pod_link(key))
-            {
-                kernel.net_known = false;
-                self.troubles.set(Trouble::Kernel, Some(error.to_string()));
-            }
             if let Some(compiled) = &mut self.compiled
                 && compiled.view().pods.contains_key(key)
             {
@@ -84,9 +85,9 @@ impl Engine {
         if self.plan_is_new && self.ready {
             self.commit();
         }
-        for assignment in &released {
-            self.forget_connections(assignment);
-        }
+        let addresses = released.iter().flat_map(|assignment| &assignment.addresses);
+        self.connections
+            .forget(addresses.map(|assigned| assigned.address).collect());
         if !released.is_empty() {
             self.faults.pass(FaultPoint::Unwired)?;
         }
@@ -98,23 +99,6 @@ impl Engine {
             });
         }
         Ok(Ok(()))
-    }
-
-    fn forget_connections(&mut self, assignment: &crate::record::Assignment) {
-        let Some(kernel) = &mut self.kernel else {
-            return;
-        };
-        for assigned in &assignment.addresses {
-            if let Err(error) = kernel.conntrack.delete(assigned.address) {
-                let sentence = format!(
-                    "failed to delete the connections of {}: {error}",
-                    assigned.address
-                );
-                self.troubles.set(Trouble::Conntrack, Some(sentence));
-                return;
-            }
-        }
-        self.troubles.set(Trouble::Conntrack, None);
     }
 
     /// An ADD that still waits is over when its sandbox goes.

@@ -8,9 +8,8 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use weft_core::names;
-use weft_core::plan::{NetState, NodePlan};
+use weft_core::plan::{LinkName, NetState, NodePlan};
 use weft_core::view::HostView;
-use weft_kernel::conntrack::ConntrackSocket;
 use weft_kernel::monitor::Monitor;
 use weft_kernel::netlink::Socket;
 use weft_kernel::nft::NftSocket;
@@ -26,7 +25,6 @@ pub(super) const SYSCTLS_BEFORE: &str = "sysctls.json";
 pub(super) struct Kernel {
     pub(super) rtnl: Socket,
     pub(super) nft: NftSocket,
-    pub(super) conntrack: ConntrackSocket,
     pub(super) monitor: Monitor,
     namespace: OwnedFd,
     pub(super) sysctl_dir: PathBuf,
@@ -87,7 +85,6 @@ impl Kernel {
         Ok(Self {
             rtnl,
             nft,
-            conntrack: ConntrackSocket::open()?,
             monitor,
             namespace: pod::own_namespace().map_err(KernelError::Namespace)?,
             sysctl_dir,
@@ -138,11 +135,11 @@ impl Kernel {
         Ok(wired)
     }
 
-    /// Takes a pod's interface away.
-    pub(super) fn unwire(&mut self, host_link: &str) -> Result<bool, pod::Error> {
-        let gone = pod::unwire(&mut self.rtnl, host_link)?;
-        self.forget_link(host_link);
-        Ok(gone)
+    /// Takes pods' interfaces away.
+    pub(super) fn unwire(&mut self, host_links: &[LinkName]) -> Result<(), pod::Error> {
+        pod::unwire_all(&mut self.rtnl, host_links)?;
+        host_links.iter().for_each(|link| self.forget_link(link));
+        Ok(())
     }
 
     /// What differs between a pod's interface and what it should be.
@@ -164,10 +161,7 @@ impl Kernel {
 
     /// Totals for the counters: transactions and dumps.
     pub(super) fn totals(&self) -> (u64, u64) {
-        (
-            self.nft.commits(),
-            self.rtnl.dumps() + self.nft.dumps() + self.conntrack.dumps(),
-        )
+        (self.nft.commits(), self.rtnl.dumps() + self.nft.dumps())
     }
 
     /// Keeps the value that a sysctl of the host has, so that cleanup can put it back. Values of our

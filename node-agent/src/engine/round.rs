@@ -16,6 +16,7 @@ use weft_core::view::{AttachmentKey, HostView};
 use super::absence::Absences;
 use super::addresses::Addresses;
 use super::commit::Failures;
+use super::connections::Connections;
 use super::fault::{Faults, Killed};
 use super::inbox::{Arrived, Inbox};
 use super::kernel::Kernel;
@@ -36,6 +37,8 @@ const HOST: Duration = Duration::from_secs(30);
 const HOST_SOON: Duration = Duration::from_millis(200);
 /// How often everything is read back.
 const AUDIT: Duration = Duration::from_secs(300);
+/// How soon after the first plan is in the kernel.
+const FIRST_AUDIT: Duration = Duration::from_secs(5);
 /// Between reports that are not urgent.
 const REPORT: Duration = Duration::from_millis(100);
 
@@ -70,6 +73,7 @@ pub(super) struct Engine {
     inbox: Inbox,
     pub(super) snapshot: snapshot::Writer,
     pub(super) kernel: Option<Kernel>,
+    pub(super) connections: Connections,
     pub(super) addresses: Option<Addresses>,
     pub(super) cluster: Option<Arc<ClusterInput>>,
     pub(super) compiled: Option<Incremental>,
@@ -150,6 +154,7 @@ impl Engine {
         let grace = Duration::from_secs(grace_seconds);
         crate::record::Files::new(state_dir.clone())?;
         let mut troubles = Troubles::default();
+        let connections = Connections::new(sysctl_dir.clone())?;
         let kernel = match Kernel::open(nft_socket, sysctl_dir, state_dir.clone()) {
             Ok(kernel) => Some(kernel),
             Err(error) => {
@@ -169,6 +174,7 @@ impl Engine {
             out,
             inbox: Inbox::new(received)?,
             kernel,
+            connections,
             addresses: None,
             cluster: None,
             compiled: None,
@@ -363,6 +369,8 @@ impl Engine {
             self.timers.sysctls = now + SYSCTLS;
             self.notice_sysctls();
             self.settle_doubts(now);
+            let trouble = self.connections.trouble();
+            self.troubles.set(Trouble::Conntrack, trouble);
         }
         if self.timers.audit <= now {
             self.timers.audit = now + AUDIT;
@@ -430,6 +438,7 @@ impl Engine {
                 self.was_ready = true;
                 self.retry_waiting = true;
                 self.timers.spool = Instant::now();
+                self.timers.audit = Instant::now() + FIRST_AUDIT;
                 self.tell(Output::Ready);
             }
         }

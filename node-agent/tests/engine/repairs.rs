@@ -154,3 +154,23 @@ fn a_sandbox_that_went_without_del_is_taken_back_and_one_that_lives_is_not() {
     assert!(lives.reaches("192.0.2.10".parse().unwrap()));
     assert_eq!(node.must_add(&lives), kept);
 }
+
+#[test]
+fn the_audit_names_a_link_that_the_record_does_not_know() {
+    let mut node = Node::new();
+    node.namespace
+        .must("ip link add weft0123456789a type veth peer name other0");
+    node.start(weft_agent::engine::Faults::none());
+    node.hear(&["10.64.0.0/26", "fd64::/122"]);
+    let named = |output: &Output| match output {
+        Output::Report { report, .. } => report.conditions.iter().any(|condition| {
+            condition.type_ == "Consistent" && condition.message.contains("weft0123456789a")
+        }),
+        _ => false,
+    };
+    node.wait_for(named);
+    assert!(
+        node.namespace.run("ip link show weft0123456789a").is_some(),
+        "it is reported, not deleted"
+    );
+}
