@@ -82,7 +82,9 @@ impl AllocView {
             })
             .collect();
         let demand = AllocDemand { free, waiting };
-        let pools = Family::ALL.into_iter().map(|family| ((pool.to_owned(), family), demand));
+        let pools = Family::ALL
+            .into_iter()
+            .map(|family| ((pool.to_owned(), family), demand));
         self.nodes.get_mut(node).unwrap().report = Some(AllocReport {
             pools: pools.collect(),
             blocks,
@@ -118,20 +120,33 @@ impl AllocView {
 }
 
 fn created(plan: &AllocPlan) -> Vec<String> {
-    plan.create.iter().map(|block| format!("{} {}", block.cidr, block.node)).collect()
+    plan.create
+        .iter()
+        .map(|block| format!("{} {}", block.cidr, block.node))
+        .collect()
 }
 
 fn drained(plan: &AllocPlan) -> Vec<(String, DrainReason)> {
-    plan.drain.iter().map(|drain| (drain.block.name.clone(), drain.reason)).collect()
+    plan.drain
+        .iter()
+        .map(|drain| (drain.block.name.clone(), drain.reason))
+        .collect()
 }
 
 #[test]
 fn a_node_without_a_report_gets_its_first_blocks_at_once() {
-    let view = view().nodes(&["a", "b"]).pool("p", &[("10.0.0.0/24", 26), ("fd00::/112", 122)], 16);
+    let view = view()
+        .nodes(&["a", "b"])
+        .pool("p", &[("10.0.0.0/24", 26), ("fd00::/112", 122)], 16);
     let plan = plan_blocks(&view);
     assert_eq!(
         created(&plan),
-        ["10.0.0.0/26 a", "10.0.0.64/26 b", "fd00::/122 a", "fd00::40/122 b"]
+        [
+            "10.0.0.0/26 a",
+            "10.0.0.64/26 b",
+            "fd00::/122 a",
+            "fd00::40/122 b"
+        ]
     );
     let again = plan_blocks(&view.after(&plan));
     assert_eq!(again, AllocPlan::default());
@@ -140,13 +155,28 @@ fn a_node_without_a_report_gets_its_first_blocks_at_once() {
 #[test]
 fn a_node_gets_as_many_blocks_as_prealloc_needs() {
     let view = view().nodes(&["a"]).pool("p", &[("10.0.0.0/24", 26)], 128);
-    assert_eq!(created(&plan_blocks(&view)), ["10.0.0.0/26 a", "10.0.0.64/26 a"]);
+    assert_eq!(
+        created(&plan_blocks(&view)),
+        ["10.0.0.0/26 a", "10.0.0.64/26 a"]
+    );
 }
 
 #[test]
 fn demand_grows_with_waiting_pods_and_shrinks_with_free_addresses() {
-    let base = || view().nodes(&["a"]).pool("p", &[("10.0.0.0/24", 26)], 16).block("10.0.0.0/26", "p", "a");
-    for (free, waiting, blocks) in [(64, 0, 0), (16, 0, 0), (15, 0, 1), (0, 0, 1), (0, 60, 2), (20, 4, 0)] {
+    let base = || {
+        view()
+            .nodes(&["a"])
+            .pool("p", &[("10.0.0.0/24", 26)], 16)
+            .block("10.0.0.0/26", "p", "a")
+    };
+    for (free, waiting, blocks) in [
+        (64, 0, 0),
+        (16, 0, 0),
+        (15, 0, 1),
+        (0, 0, 1),
+        (0, 60, 2),
+        (20, 4, 0),
+    ] {
         let plan = plan_blocks(&base().report("a", "p", free, waiting, 64 - free));
         assert_eq!(plan.create.len(), blocks, "free {free}, waiting {waiting}");
     }
@@ -180,8 +210,13 @@ fn blocks_of_other_sizes_pools_and_owners_are_in_the_way() {
 fn reserved_blocks_are_passed_over_and_half_reserved_ones_count_half() {
     let mut view = view().nodes(&["a"]).pool("p", &[("10.0.0.0/24", 26)], 48);
     let entry = &mut view.pools.get_mut("p").unwrap().cidrs[0];
-    entry.reserved = ["10.0.0.0/26", "10.0.0.64/27"].map(|cidr| cidr.parse().unwrap()).to_vec();
-    assert_eq!(created(&plan_blocks(&view)), ["10.0.0.64/26 a", "10.0.0.128/26 a"]);
+    entry.reserved = ["10.0.0.0/26", "10.0.0.64/27"]
+        .map(|cidr| cidr.parse().unwrap())
+        .to_vec();
+    assert_eq!(
+        created(&plan_blocks(&view)),
+        ["10.0.0.64/26 a", "10.0.0.128/26 a"]
+    );
 }
 
 #[test]
@@ -215,7 +250,10 @@ fn the_last_blocks_go_to_those_who_wait_then_to_those_with_nothing() {
         .block("10.0.0.64/26", "p", "c")
         .report("a", "p", 0, 0, 64)
         .report("c", "p", 0, 1, 64);
-    assert_eq!(created(&plan_blocks(&view)), ["10.0.0.128/26 c", "10.0.0.192/26 b"]);
+    assert_eq!(
+        created(&plan_blocks(&view)),
+        ["10.0.0.128/26 c", "10.0.0.192/26 b"]
+    );
 }
 
 #[test]
@@ -278,7 +316,11 @@ fn the_younger_of_overlapping_blocks_is_drained_and_found() {
         older: "v4-0a000000-26".to_owned(),
     };
     assert_eq!(plan.findings, [finding]);
-    assert_eq!(created(&plan), ["10.0.0.64/26 b"], "b has nothing that it may use");
+    assert_eq!(
+        created(&plan),
+        ["10.0.0.64/26 b"],
+        "b has nothing that it may use"
+    );
 }
 
 #[test]
@@ -301,7 +343,10 @@ fn surplus_goes_one_block_at_a_time_and_never_swings() {
         blocks.push(view.blocks.len());
     }
     // The highest go first. Two stay: with one less than prealloc and two blocks' worth nothing goes.
-    assert_eq!(view.blocks.keys().collect::<Vec<_>>(), ["v4-0a000000-26", "v4-0a000040-26"]);
+    assert_eq!(
+        view.blocks.keys().collect::<Vec<_>>(),
+        ["v4-0a000000-26", "v4-0a000040-26"]
+    );
     assert_eq!(blocks.last(), Some(&2), "{blocks:?}");
 }
 
@@ -326,9 +371,15 @@ fn blocks_of_a_vanished_node_are_drained_then_deleted_after_the_grace_period() {
             .block("10.0.0.0/26", "p", "a")
             .gone("a", gone)
     };
-    assert_eq!(plan_blocks(&base(GRACE - Duration::from_secs(1))), AllocPlan::default());
+    assert_eq!(
+        plan_blocks(&base(GRACE - Duration::from_secs(1))),
+        AllocPlan::default()
+    );
     let first = plan_blocks(&base(GRACE));
-    assert_eq!(drained(&first), [("v4-0a000000-26".to_owned(), DrainReason::NodeGone)]);
+    assert_eq!(
+        drained(&first),
+        [("v4-0a000000-26".to_owned(), DrainReason::NodeGone)]
+    );
     assert!(first.delete.is_empty() && first.create.is_empty());
     let second = plan_blocks(&base(GRACE).after(&first));
     assert_eq!(second.delete.len(), 1);
@@ -342,13 +393,27 @@ fn a_block_is_deleted_when_its_own_agent_reported_that_very_block_released() {
         .pool("p", &[("10.1.0.0/24", 26)], 0)
         .block("10.0.0.0/26", "p", "a")
         .draining("10.0.0.0/26");
-    assert!(plan_blocks(&base).delete.is_empty(), "nobody has released it");
-    assert!(plan_blocks(&base.clone().report("a", "p", 0, 0, 1)).delete.is_empty(), "an address is in use");
+    assert!(
+        plan_blocks(&base).delete.is_empty(),
+        "nobody has released it"
+    );
+    assert!(
+        plan_blocks(&base.clone().report("a", "p", 0, 0, 1))
+            .delete
+            .is_empty(),
+        "an address is in use"
+    );
     let released = base.report("a", "p", 0, 0, 0);
-    assert_eq!(plan_blocks(&released).delete[0].reason, DeleteReason::Released);
+    assert_eq!(
+        plan_blocks(&released).delete[0].reason,
+        DeleteReason::Released
+    );
     let mut successor = released.clone();
     successor.blocks.get_mut("v4-0a000000-26").unwrap().uid = "another".to_owned();
-    assert!(plan_blocks(&successor).delete.is_empty(), "the report is about its predecessor");
+    assert!(
+        plan_blocks(&successor).delete.is_empty(),
+        "the report is about its predecessor"
+    );
     let mut active = released;
     active.blocks.get_mut("v4-0a000000-26").unwrap().draining = false;
     assert!(plan_blocks(&active).delete.is_empty(), "it is not Draining");
@@ -358,7 +423,9 @@ fn a_block_is_deleted_when_its_own_agent_reported_that_very_block_released() {
 fn a_thousand_nodes_and_huge_pools_are_planned_from_gap_to_gap() {
     let names: Vec<String> = (0..1000).map(|number| format!("n{number:04}")).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    let view = view().nodes(&names).pool("p", &[("10.0.0.0/8", 26), ("fd00::/48", 122)], 128);
+    let view = view()
+        .nodes(&names)
+        .pool("p", &[("10.0.0.0/8", 26), ("fd00::/48", 122)], 128);
     let plan = plan_blocks(&view);
     assert_eq!(plan.create.len(), 4000);
     let after = view.after(&plan);

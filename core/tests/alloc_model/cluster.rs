@@ -102,7 +102,11 @@ impl Api {
         // Machine 0's first block was a /31; once its UID is free, machine 1 has its network.
         self.blocks[0].is_none()
             && self.created > 1
-            && self.blocks.iter().flatten().any(|block| addresses(block.network) & 1 != 0 && block.machine == 1)
+            && self
+                .blocks
+                .iter()
+                .flatten()
+                .any(|block| addresses(block.network) & 1 != 0 && block.machine == 1)
     }
 }
 
@@ -120,7 +124,11 @@ pub fn addresses(network: u8) -> u8 {
 pub fn younger(blocks: &Blocks, age_by_version: bool) -> BTreeSet<u8> {
     let named: Vec<(u8, String, String, Block)> = present(blocks)
         .map(|(uid, block)| {
-            let version = if age_by_version { version(uid, block) } else { "1".to_owned() };
+            let version = if age_by_version {
+                version(uid, block)
+            } else {
+                "1".to_owned()
+            };
             (uid, block_name(cidr(block.network)), version, block)
         })
         .collect();
@@ -155,11 +163,20 @@ pub fn plan(operator: usize, cache: Api) -> Plan {
                 draining: false,
             })
             .collect(),
-        drain: plan.drain.iter().map(|drain| uid(&drain.block.uid)).collect(),
+        drain: plan
+            .drain
+            .iter()
+            .map(|drain| uid(&drain.block.uid))
+            .collect(),
         delete: plan
             .delete
             .iter()
-            .map(|delete| (uid(&delete.block.uid), delete.reason == DeleteReason::NodeGone))
+            .map(|delete| {
+                (
+                    uid(&delete.block.uid),
+                    delete.reason == DeleteReason::NodeGone,
+                )
+            })
             .collect(),
     }
 }
@@ -167,7 +184,9 @@ pub fn plan(operator: usize, cache: Api) -> Plan {
 fn view(operator: usize, cache: Api) -> AllocView {
     let released = |machine: usize| {
         let blocks = present(&cache.blocks)
-            .filter(|(uid, block)| usize::from(block.machine) == machine && cache.released & (1 << uid) != 0)
+            .filter(|(uid, block)| {
+                usize::from(block.machine) == machine && cache.released & (1 << uid) != 0
+            })
             .map(|(uid, _)| {
                 let usage = AllocUse {
                     occupied: 0,
@@ -228,7 +247,9 @@ fn view(operator: usize, cache: Api) -> AllocView {
 
 /// Blocks with their UIDs.
 pub fn present(blocks: &Blocks) -> impl Iterator<Item = (u8, Block)> {
-    (0_u8..).zip(blocks.iter()).filter_map(|(uid, block)| Some((uid, (*block)?)))
+    (0_u8..)
+        .zip(blocks.iter())
+        .filter_map(|(uid, block)| Some((uid, (*block)?)))
 }
 
 fn created(uid: u8) -> i64 {
@@ -246,7 +267,9 @@ fn cidr(network: u8) -> IpNet {
         1 | 2 => ((u32::from(network) - 1) * 2, 31),
         single => (u32::from(single) - 3, 32),
     };
-    Ipv4Net::new((FIRST + offset).into(), length).unwrap().into()
+    Ipv4Net::new((FIRST + offset).into(), length)
+        .unwrap()
+        .into()
 }
 
 fn index(network: IpNet) -> u8 {

@@ -1,6 +1,9 @@
 //! What keeps an address from being given twice. The model runs with all of them, and once without
 //! each: then it must find how two machines get one address.
 
+use super::cluster::Block;
+use super::steps::Step;
+
 /// One rule of the protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protection {
@@ -55,5 +58,81 @@ impl Protections {
     /// Whether one is in force.
     pub fn hold(self, protection: Protection) -> bool {
         self.missing != Some(protection)
+    }
+
+    /// What has happened before the exploration: without a protection, enough for the rest of the
+    /// story to be short. Everything in it is possible with the protection too.
+    pub fn prelude(self) -> Vec<Step> {
+        let half = |machine| Step::Create(block(1, machine, 0));
+        let single = |machine| Step::Create(block(3, machine, 1));
+        match self.missing {
+            None | Some(Protection::OlderOverlaps | Protection::AgeByVersion) => Vec::new(),
+            Some(Protection::ReleasesOnDisk) => vec![
+                half(0),
+                Step::AgentHears(0),
+                Step::Persist(0),
+                Step::Drain(0),
+                Step::AgentHears(0),
+                Step::Release(0, 0),
+                Step::OperatorHears(0),
+                Step::Delete(0, 0),
+            ],
+            Some(Protection::FreshListAfterBoot) => vec![
+                half(0),
+                Step::AgentHears(0),
+                Step::Persist(0),
+                Step::PowerOff(0),
+                Step::DeleteNode(0),
+                Step::OperatorHears(0),
+                Step::Drain(0),
+                Step::OperatorHears(0),
+                Step::ReadNode(0, 0),
+                Step::Delete(0, 0),
+            ],
+            Some(Protection::Preconditions) => vec![
+                single(0),
+                Step::PowerOff(0),
+                Step::DeleteNode(0),
+                Step::Drain(0),
+                Step::OperatorHears(0),
+                Step::OperatorHears(1),
+                Step::ReadNode(0, 0),
+                Step::ReadNode(1, 0),
+                Step::Delete(1, 0),
+                Step::OperatorHears(1),
+                single(1),
+                Step::AgentHears(1),
+                Step::Assign(1, 0),
+                Step::Boot(0),
+            ],
+            Some(Protection::FreshNodeRead) => vec![
+                half(0),
+                Step::PowerOff(0),
+                Step::DeleteNode(0),
+                Step::OperatorHears(0),
+                Step::Boot(0),
+                Step::Assign(0, 1),
+            ],
+            Some(Protection::DeletedNodesAreOff) => vec![
+                half(0),
+                Step::AgentHears(0),
+                Step::Assign(0, 1),
+                Step::DeleteNode(0),
+                Step::OperatorHears(0),
+                Step::Drain(0),
+                Step::OperatorHears(0),
+                Step::ReadNode(0, 0),
+            ],
+        }
+    }
+}
+
+/// An Active block.
+pub fn block(network: u8, machine: u8, pool: u8) -> Block {
+    Block {
+        network,
+        machine,
+        pool,
+        draining: false,
     }
 }

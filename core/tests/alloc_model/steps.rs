@@ -1,7 +1,9 @@
 //! What can happen next, and what it does.
 
 use super::Protocol;
-use super::cluster::{Api, BLOCKS, Block, Blocks, MACHINES, OPERATORS, State, addresses, present, younger};
+use super::cluster::{
+    Api, BLOCKS, Block, Blocks, MACHINES, OPERATORS, State, addresses, present, younger,
+};
 use super::protections::Protection;
 
 /// Something happens.
@@ -25,6 +27,8 @@ pub enum Step {
     Unassign(u8, u8),
     /// An agent reports a block released.
     Release(u8, u8),
+    /// An agent writes what it believes to its disk.
+    Persist(u8),
     /// An agent crashes and starts from its disk.
     Crash(u8),
     /// A machine loses power.
@@ -44,7 +48,11 @@ pub fn possible(model: &Protocol, state: &State, steps: &mut Vec<Step>) {
         machine_steps(model, state, number, steps);
     }
     // Users change pools and selectors: any Active block may be drained.
-    steps.extend(present(&state.api.blocks).filter(|(_, block)| !block.draining).map(|(uid, _)| Step::Drain(uid)));
+    steps.extend(
+        present(&state.api.blocks)
+            .filter(|(_, block)| !block.draining)
+            .map(|(uid, _)| Step::Drain(uid)),
+    );
 }
 
 /// What a step does.
@@ -58,21 +66,30 @@ pub fn take(model: &Protocol, state: &mut State, step: Step) {
             }
         }
         Step::ReadNode(operator, uid) => {
-            let machine = state.operators[usize::from(operator)].cache.blocks[usize::from(uid)].map(|block| block.machine);
+            let machine = state.operators[usize::from(operator)].cache.blocks[usize::from(uid)]
+                .map(|block| block.machine);
             if machine.is_some_and(|machine| state.api.gone & (1 << machine) != 0) {
                 state.operators[usize::from(operator)].confirmed = uid + 1;
             }
         }
         Step::Delete(operator, uid) => delete(model, state, operator, uid),
         Step::AgentHears(machine) => state.machines[usize::from(machine)].cache = state.api.blocks,
-        Step::Assign(machine, address) => state.machines[usize::from(machine)].assigned |= 1 << address,
-        Step::Unassign(machine, address) => state.machines[usize::from(machine)].assigned &= !(1 << address),
+        Step::Assign(machine, address) => {
+            state.machines[usize::from(machine)].assigned |= 1 << address
+        }
+        Step::Unassign(machine, address) => {
+            state.machines[usize::from(machine)].assigned &= !(1 << address)
+        }
         Step::Release(machine, uid) => {
             state.api.released |= 1 << uid;
             if model.protections.hold(Protection::ReleasesOnDisk) {
                 let machine = &mut state.machines[usize::from(machine)];
                 machine.disk = machine.cache;
             }
+        }
+        Step::Persist(machine) => {
+            let machine = &mut state.machines[usize::from(machine)];
+            machine.disk = machine.cache;
         }
         Step::Crash(machine) => {
             let machine = &mut state.machines[usize::from(machine)];
@@ -113,10 +130,12 @@ pub fn comes_to_rest(model: &Protocol, state: &State) -> bool {
             break;
         }
     }
-    present(&state.api.blocks).filter(|(_, block)| block.draining).all(|(_, block)| {
-        let machine = usize::from(block.machine);
-        state.machines[machine].off && state.api.gone & (1 << machine) == 0
-    })
+    present(&state.api.blocks)
+        .filter(|(_, block)| block.draining)
+        .all(|(_, block)| {
+            let machine = usize::from(block.machine);
+            state.machines[machine].off && state.api.gone & (1 << machine) == 0
+        })
 }
 
 fn operator_steps(model: &Protocol, state: &State, number: usize, steps: &mut Vec<Step>) {
@@ -140,7 +159,8 @@ fn operator_steps(model: &Protocol, state: &State, number: usize, steps: &mut Ve
     }
     if !fresh_read {
         // Without the rule a block goes as soon as its Node is missed, Draining or not.
-        let gone = present(&operator.cache.blocks).filter(|(_, block)| operator.cache.gone & (1 << block.machine) != 0);
+        let gone = present(&operator.cache.blocks)
+            .filter(|(_, block)| operator.cache.gone & (1 << block.machine) != 0);
         steps.extend(gone.map(|(uid, _)| Step::Delete(n, uid)));
     }
 }
@@ -164,20 +184,27 @@ fn machine_steps(model: &Protocol, state: &State, number: usize, steps: &mut Vec
         steps.push(Step::AgentHears(n));
     }
     if machine.cache != machine.disk {
+        steps.push(Step::Persist(n));
         steps.push(Step::Crash(n));
     }
-    for address in usable(model, &machine.cache, n, machine.assigned) {
-        steps.push(Step::Assign(n, address));
+    // One pod per machine: a second would add states and no way to go wrong.
+    if machine.assigned == 0 {
+        let usable = usable(model, &machine.cache, n);
+        steps.extend(usable.into_iter().map(|address| Step::Assign(n, address)));
     }
     for address in (0..4).filter(|address| machine.assigned & (1 << address) != 0) {
         steps.push(Step::Unassign(n, address));
     }
     let empty = releasable(&machine.cache, n, machine.assigned);
-    steps.extend(empty.filter(|uid| state.api.released & (1 << uid) == 0).map(|uid| Step::Release(n, uid)));
+    steps.extend(
+        empty
+            .filter(|uid| state.api.released & (1 << uid) == 0)
+            .map(|uid| Step::Release(n, uid)),
+    );
 }
 
-/// The lowest free address of each block that an agent may use.
-fn usable(model: &Protocol, cache: &Blocks, machine: u8, assigned: u8) -> Vec<u8> {
+/// Addresses of blocks that an agent may use.
+fn usable(model: &Protocol, cache: &Blocks, machine: u8) -> Vec<u8> {
     let mine = |block: &Block| block.machine == machine && !block.draining;
     if !present(cache).any(|(_, block)| mine(&block)) {
         return Vec::new();
@@ -187,15 +214,12 @@ fn usable(model: &Protocol, cache: &Blocks, machine: u8, assigned: u8) -> Vec<u8
     } else {
         Default::default()
     };
-    let mut lowest: Vec<u8> = present(cache)
+    let bits = present(cache)
         .filter(|(uid, block)| mine(block) && !refused.contains(uid))
-        .filter_map(|(_, block)| {
-            let free = addresses(block.network) & !assigned;
-            (free != 0).then(|| free.trailing_zeros() as u8)
-        })
-        .collect();
-    lowest.dedup();
-    lowest
+        .fold(0, |bits, (_, block)| bits | addresses(block.network));
+    (0..4)
+        .filter(|address| bits & (1 << address) != 0)
+        .collect()
 }
 
 /// Blocks of a machine that are Draining and from which no pod has an address.
@@ -239,7 +263,9 @@ fn settle_machine(model: &Protocol, state: &mut State, number: usize) {
     }
     let n = number as u8;
     take(model, state, Step::AgentHears(n));
-    for (_, block) in present(&state.api.blocks).filter(|(_, block)| block.machine == n && block.draining) {
+    for (_, block) in
+        present(&state.api.blocks).filter(|(_, block)| block.machine == n && block.draining)
+    {
         state.machines[number].assigned &= !addresses(block.network);
     }
     let machine = state.machines[number];
