@@ -5,10 +5,8 @@
 //! that vanishes. Within a pool the address that has been free for longest is given first, so that
 //! a released one is used again as late as possible. No step looks at all addresses of a block.
 //!
-//! A pool's first and last address are never given out in either family (from /31 and /127 on they
-//! are): other routers may take them for the network itself and for broadcast, and for the
-//! subnet-router anycast address (RFC 4291, section 2.6.1). The first and last address of a *block*
-//! are addresses like any other, because every pod has a route of its own.
+//! Every address of a pool may be given out, a network's first and last too: each pod has a route of
+//! its own, so none of them means a network or a broadcast. `reserved` keeps some back.
 
 mod block;
 mod error;
@@ -457,12 +455,8 @@ impl<'a> Usable<'a> {
     /// Whether a pod may have an address.
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {
-        let inside = |net: &IpNet| {
-            let small = net.max_prefix_len() - net.prefix_len() < 2;
-            let edge = address == net.network() || address == net.broadcast();
-            net.contains(&address) && (small || !edge)
-        };
-        self.cidrs.iter().any(inside) && !self.reserved.iter().any(|net| net.contains(&address))
+        self.cidrs.iter().any(|net| net.contains(&address))
+            && !self.reserved.iter().any(|net| net.contains(&address))
     }
 }
 
