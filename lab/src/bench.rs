@@ -25,8 +25,8 @@ use rig::Rig;
 #[derive(clap::Args, Clone, Debug)]
 pub struct BenchArgs {
     /// Which.
-    #[arg(value_enum)]
-    pub name: Name,
+    #[arg(value_enum, value_name = "NAME")]
+    pub bench: Name,
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
@@ -57,15 +57,20 @@ pub enum Name {
 pub fn run(args: &BenchArgs, env: &Environment, name: &LabName) -> Result<ExitCode> {
     let progress = Progress::new();
     if cfg!(debug_assertions) {
-        progress.note("this is a debug build: the figures say nothing (make bench builds for release)");
+        progress
+            .note("this is a debug build: the figures say nothing (make bench builds for release)");
     }
-    let rig = if args.here { Rig::here(env, name)? } else { Rig::make(env, name, &progress)? };
-    let measured = match args.name {
+    let rig = if args.here {
+        Rig::here(env, name)?
+    } else {
+        Rig::make(env, name, &progress)?
+    };
+    let measured = match args.bench {
         Name::Cni => cni::run(&rig, args.rounds.unwrap_or(200), &progress),
         Name::Datapath => datapath::run(&rig, args.rounds.unwrap_or(15), &progress),
     };
     let taken_down = rig.close();
-    let report = Report::new(args.name, measured?);
+    let report = Report::new(args.bench, measured?);
     taken_down?;
     let text = serde_json::to_string_pretty(&report)?;
     if args.json {
@@ -73,11 +78,16 @@ pub fn run(args: &BenchArgs, env: &Environment, name: &LabName) -> Result<ExitCo
     } else {
         println!("{}", table(&report));
     }
-    let file = args.output.clone().unwrap_or_else(|| results(env).join(format!("{}.json", report.name)));
+    let file = args
+        .output
+        .clone()
+        .unwrap_or_else(|| results(env).join(format!("{}.json", report.name)));
     if let Some(folder) = file.parent() {
-        std::fs::create_dir_all(folder).with_context(|| format!("failed to make {}", folder.display()))?;
+        std::fs::create_dir_all(folder)
+            .with_context(|| format!("failed to make {}", folder.display()))?;
     }
-    std::fs::write(&file, text + "\n").with_context(|| format!("failed to write {}", file.display()))?;
+    std::fs::write(&file, text + "\n")
+        .with_context(|| format!("failed to write {}", file.display()))?;
     progress.note(&format!("kept in {}", file.display()));
     Ok(ExitCode::SUCCESS)
 }

@@ -103,7 +103,10 @@ impl Error {
     /// The same for errors of system calls.
     pub fn call(what: impl Into<String>) -> impl FnOnce(nix::Error) -> Self {
         let what = what.into();
-        move |source| Self::Io { what, source: source.into() }
+        move |source| Self::Io {
+            what,
+            source: source.into(),
+        }
     }
 }
 
@@ -119,7 +122,9 @@ pub fn print(value: &impl Serialize) {
 /// Nanoseconds since 1970.
 pub fn now_ns() -> u64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    since.map_or(0, |since| u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
+    since.map_or(0, |since| {
+        u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+    })
 }
 
 /// Reads `250ms`, `2s`, `1m`.
@@ -127,19 +132,27 @@ pub fn now_ns() -> u64 {
 /// # Errors
 /// A sentence that says how to write it.
 pub fn duration(text: &str) -> Result<std::time::Duration, String> {
-    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let digits = text
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
     let milliseconds = match unit {
         "ms" => 1,
         "s" => 1_000,
         "m" => 60_000,
         "h" => 3_600_000,
-        _ => return Err(format!("{text:?} is not a duration: write for example 250ms, 2s or 1m")),
+        _ => {
+            return Err(format!(
+                "{text:?} is not a duration: write for example 250ms, 2s or 1m"
+            ));
+        }
     };
     let number: u64 = number
         .parse()
         .map_err(|_| format!("{text:?} is not a duration: write for example 250ms, 2s or 1m"))?;
-    Ok(std::time::Duration::from_millis(number.saturating_mul(milliseconds)))
+    Ok(std::time::Duration::from_millis(
+        number.saturating_mul(milliseconds),
+    ))
 }
 
 #[cfg(test)]

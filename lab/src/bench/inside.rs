@@ -20,11 +20,14 @@ pub fn inside<T: Send>(place: &Place, work: impl FnOnce() -> Result<T> + Send) -
             enter(pid).with_context(|| format!("failed to enter {}", place.name()))?;
             work()
         });
-        thread.join().unwrap_or_else(|_| Err(anyhow!("the thread in {} panicked", place.name())))
+        thread
+            .join()
+            .unwrap_or_else(|_| Err(anyhow!("the thread in {} panicked", place.name())))
     })
 }
 
-/// Takes the calling thread into the mount and network namespaces of a process.
+/// Takes the calling thread into the mount and network namespaces of a process, and what it starts
+/// into the PID namespace too.
 ///
 /// # Errors
 /// When the kernel refuses.
@@ -35,8 +38,9 @@ pub fn enter(pid: i32) -> Result<()> {
         let path = format!("/proc/{pid}/ns/{name}");
         File::open(&path).with_context(|| format!("failed to open {path}"))
     };
-    // Both are opened before either is entered: the place's own /proc has other numbers.
-    let (mount, network) = (open("mnt")?, open("net")?);
+    // All are opened before one is entered: the place's own /proc has other numbers.
+    let (mount, network, processes) = (open("mnt")?, open("net")?, open("pid")?);
+    setns(processes.as_fd(), CloneFlags::CLONE_NEWPID)?;
     setns(network.as_fd(), CloneFlags::CLONE_NEWNET)?;
     setns(mount.as_fd(), CloneFlags::CLONE_NEWNS)?;
     Ok(())

@@ -76,7 +76,13 @@ pub struct Peer {
 
 impl Measure {
     /// A figure of ours alone; lower is better.
-    pub fn alone(name: &str, unit: &str, ours: &Sample, statistic: Statistic, goal: Option<f64>) -> Self {
+    pub fn alone(
+        name: &str,
+        unit: &str,
+        ours: &Sample,
+        statistic: Statistic,
+        goal: Option<f64>,
+    ) -> Self {
         Self {
             name: name.to_owned(),
             unit: unit.to_owned(),
@@ -103,7 +109,11 @@ impl Measure {
         let interval = ours.interval(peer, statistic);
         let ratio = ours.figure(statistic) / peer.figure(statistic).max(f64::MIN_POSITIVE);
         Self {
-            peer: Some(Peer { program: program.to_owned(), version: version.to_owned(), summary: peer.summary() }),
+            peer: Some(Peer {
+                program: program.to_owned(),
+                version: version.to_owned(),
+                summary: peer.summary(),
+            }),
             ratio: Some(ratio),
             interval: Some(interval),
             met: goal.map(|goal| interval[0] <= goal),
@@ -127,55 +137,115 @@ impl Report {
             Name::Cni => "cni",
             Name::Datapath => "datapath",
         };
-        Self { name: name.to_owned(), machine: machine(), measures }
+        Self {
+            name: name.to_owned(),
+            machine: machine(),
+            measures,
+        }
     }
 }
 
 fn machine() -> Machine {
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
     let field = |text: &str, key: &str| {
-        let line = text.lines().find(|line| line.starts_with(key)).unwrap_or_default().to_owned();
-        line.split_once(':').map(|(_, value)| value.trim().to_owned()).unwrap_or_default()
+        let line = text
+            .lines()
+            .find(|line| line.starts_with(key))
+            .unwrap_or_default()
+            .to_owned();
+        line.split_once(':')
+            .map(|(_, value)| value.trim().to_owned())
+            .unwrap_or_default()
     };
     let memory = field(&read("/proc/meminfo"), "MemTotal");
-    let kibibytes: u64 = memory.split(' ').next().and_then(|number| number.parse().ok()).unwrap_or(0);
+    let kibibytes: u64 = memory
+        .split(' ')
+        .next()
+        .and_then(|number| number.parse().ok())
+        .unwrap_or(0);
     Machine {
         processor: field(&read("/proc/cpuinfo"), "model name"),
         processors: std::thread::available_parallelism().map_or(1, usize::from),
         memory_mib: kibibytes / 1024,
         kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
-        build: if cfg!(debug_assertions) { "debug" } else { "release" }.to_owned(),
-        load: read("/proc/loadavg").split(' ').next().and_then(|number| number.parse().ok()).unwrap_or(0.0),
+        build: if cfg!(debug_assertions) {
+            "debug"
+        } else {
+            "release"
+        }
+        .to_owned(),
+        load: read("/proc/loadavg")
+            .split(' ')
+            .next()
+            .and_then(|number| number.parse().ok())
+            .unwrap_or(0.0),
         time: jiff::Timestamp::now().to_string(),
     }
 }
 
 /// The report for people.
 pub fn table(report: &Report) -> String {
-    let Report { name, machine, measures } = report;
-    let Machine { processor, processors, memory_mib, kernel, build, load, time: _ } = machine;
+    let Report {
+        name,
+        machine,
+        measures,
+    } = report;
+    let Machine {
+        processor,
+        processors,
+        memory_mib,
+        kernel,
+        build,
+        load,
+        time: _,
+    } = machine;
     let mut text = format!(
         "{name}: {processors} × {processor}, {memory_mib} MiB, Linux {kernel}, {build} build, load {load}\n\n"
     );
-    let width = measures.iter().map(|measure| measure.name.chars().count()).max().unwrap_or(0);
-    let _ = writeln!(text, "  {:<width$}  {:>10} {:>10}  {:>22}  {:>7}", "", "ours", "peer", "ratio (95 %)", "goal");
+    let width = measures
+        .iter()
+        .map(|measure| measure.name.chars().count())
+        .max()
+        .unwrap_or(0);
+    let _ = writeln!(
+        text,
+        "  {:<width$}  {:>10} {:>10}  {:>22}  {:>7}",
+        "", "ours", "peer", "ratio (95 %)", "goal"
+    );
     for measure in measures {
-        let figure = |summary: &Summary| if measure.figure == "p99" { summary.p99 } else { summary.median };
+        let figure = |summary: &Summary| {
+            if measure.figure == "p99" {
+                summary.p99
+            } else {
+                summary.median
+            }
+        };
         let ours = figure(&measure.ours);
-        let peer = measure.peer.as_ref().map_or_else(String::new, |peer| format!("{:.2}", figure(&peer.summary)));
+        let peer = measure
+            .peer
+            .as_ref()
+            .map_or_else(String::new, |peer| format!("{:.2}", figure(&peer.summary)));
         let ratio = match (measure.ratio, measure.interval) {
             (Some(ratio), Some([low, high])) => format!("{ratio:.2} ({low:.2} to {high:.2})"),
             _ => String::new(),
         };
-        let goal = measure.goal.map_or_else(String::new, |goal| format!("{goal}"));
+        let goal = measure
+            .goal
+            .map_or_else(String::new, |goal| format!("{goal}"));
         let met = match measure.met {
             Some(true) => "met",
             Some(false) => "NOT MET",
             None => "",
         };
-        let against = measure.peer.as_ref().map_or("", |peer| peer.program.as_str());
+        let against = measure
+            .peer
+            .as_ref()
+            .map_or("", |peer| peer.program.as_str());
         let Measure { name, unit, .. } = measure;
-        let _ = writeln!(text, "  {name:<width$}  {ours:>10.2} {peer:>10}  {ratio:>22}  {goal:>7}  {met:<7} {unit} {against}");
+        let _ = writeln!(
+            text,
+            "  {name:<width$}  {ours:>10.2} {peer:>10}  {ratio:>22}  {goal:>7}  {met:<7} {unit} {against}"
+        );
     }
     text
 }
@@ -188,7 +258,16 @@ mod tests {
     fn a_goal_is_met_if_the_interval_includes_it_and_not_otherwise() {
         let base: Sample = (0..40).map(|n| 100.0 + f64::from(n % 5)).collect();
         let worse: Sample = (0..40).map(|n| 150.0 + f64::from(n % 5)).collect();
-        let against = |goal| Measure::ratio("x", "us", (&worse, &base), ("veth", ""), Statistic::Median, Some(goal));
+        let against = |goal| {
+            Measure::ratio(
+                "x",
+                "us",
+                (&worse, &base),
+                ("veth", ""),
+                Statistic::Median,
+                Some(goal),
+            )
+        };
         assert_eq!(against(1.6).met, Some(true));
         assert_eq!(against(1.3).met, Some(false));
         let alone = Measure::alone("x", "ms", &base, Statistic::P99, Some(50.0));

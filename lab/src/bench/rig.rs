@@ -34,7 +34,9 @@ impl Rig {
     /// When it cannot be made; then nothing of it is left.
     pub fn make(env: &Environment, name: &LabName, progress: &Progress) -> Result<Self> {
         let short: String = name.as_str().chars().take(14).collect();
-        let name: LabName = format!("{short}-bench").parse().map_err(anyhow::Error::msg)?;
+        let name: LabName = format!("{short}-bench")
+            .parse()
+            .map_err(anyhow::Error::msg)?;
         let options = Options {
             families: crate::address::Families::Dual,
             placement: vec![0, 0, 0],
@@ -46,7 +48,8 @@ impl Rig {
             mtu: 1500,
         };
         let made = (env.state_dir.clone(), name.clone());
-        let rig = up(env, &name, &options, progress).and_then(|cluster| Self::on(cluster, Some(made)));
+        let rig =
+            up(env, &name, &options, progress).and_then(|cluster| Self::on(cluster, Some(made)));
         if rig.is_err() {
             // The first failure is the one to tell.
             let _ = crate::down::down(&env.state_dir, &name);
@@ -55,7 +58,10 @@ impl Rig {
     }
 
     fn on(cluster: Cluster, made: Option<(std::path::PathBuf, LabName)>) -> Result<Self> {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()?;
         let lab = runtime.block_on(Lab::open(cluster))?;
         if lab.options().cni != Cni::Weftnet || lab.nodes.len() < 2 {
             bail!("a benchmark needs a lab with Weftnet and at least two nodes");

@@ -61,7 +61,12 @@ impl Sample {
         Summary {
             median: self.figure(Statistic::Median),
             p99: self.figure(Statistic::P99),
-            min: self.0.iter().copied().fold(f64::INFINITY, f64::min).min(f64::MAX),
+            min: self
+                .0
+                .iter()
+                .copied()
+                .fold(f64::INFINITY, f64::min)
+                .min(f64::MAX),
             max: self.0.iter().copied().fold(0.0, f64::max),
             n: self.0.len(),
         }
@@ -77,13 +82,19 @@ impl Sample {
         let mut random = Random::new(1);
         let mut ratios: Vec<f64> = (0..RESAMPLES)
             .map(|_| {
-                let drawn: Vec<usize> = (0..rounds).map(|_| (random.share() * rounds as f64) as usize).collect();
+                let drawn: Vec<usize> = (0..rounds)
+                    .map(|_| (random.share() * rounds as f64) as usize)
+                    .collect();
                 let pick = |values: &[f64]| drawn.iter().map(|index| values[*index]).collect();
-                figure(pick(&self.0), statistic) / figure(pick(&other.0), statistic).max(f64::MIN_POSITIVE)
+                figure(pick(&self.0), statistic)
+                    / figure(pick(&other.0), statistic).max(f64::MIN_POSITIVE)
             })
             .collect();
         ratios.sort_by(f64::total_cmp);
-        [ratios[RESAMPLES * 25 / 1000], ratios[RESAMPLES * 975 / 1000]]
+        [
+            ratios[RESAMPLES * 25 / 1000],
+            ratios[RESAMPLES * 975 / 1000],
+        ]
     }
 }
 
@@ -100,7 +111,10 @@ fn figure(mut values: Vec<f64>, statistic: Statistic) -> f64 {
         Statistic::P99 => 0.99,
     };
     let last = values.len().saturating_sub(1);
-    values.get((last as f64 * share).round() as usize).copied().unwrap_or(0.0)
+    values
+        .get((last as f64 * share).round() as usize)
+        .copied()
+        .unwrap_or(0.0)
 }
 
 #[cfg(test)]
@@ -112,7 +126,14 @@ mod tests {
         let sample: Sample = (1..=101).map(f64::from).collect();
         assert_eq!(sample.figure(Statistic::Median), 51.0);
         assert_eq!(sample.figure(Statistic::P99), 100.0);
-        assert_eq!((sample.summary().min, sample.summary().max, sample.summary().n), (1.0, 101.0, 101));
+        assert_eq!(
+            (
+                sample.summary().min,
+                sample.summary().max,
+                sample.summary().n
+            ),
+            (1.0, 101.0, 101)
+        );
         assert_eq!(Sample::default().figure(Statistic::Median), 0.0);
     }
 
@@ -121,7 +142,10 @@ mod tests {
         let base: Sample = (0..50).map(|n| 10.0 + f64::from(n % 7)).collect();
         let doubled: Sample = base.0.iter().map(|value| value * 2.0).collect();
         let [low, high] = doubled.interval(&base, Statistic::Median);
-        assert!((low - 2.0).abs() < 1e-9 && (high - 2.0).abs() < 1e-9, "{low} {high}");
+        assert!(
+            (low - 2.0).abs() < 1e-9 && (high - 2.0).abs() < 1e-9,
+            "{low} {high}"
+        );
         let other: Sample = (0..50).map(|n| 10.0 + f64::from((n * 3) % 7)).collect();
         let [low, high] = other.interval(&base, Statistic::Median);
         assert!(low <= 1.0 && high >= 1.0, "{low} {high}");

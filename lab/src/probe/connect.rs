@@ -34,7 +34,18 @@ pub struct Args {
 }
 
 /// How to ask.
-#[derive(clap::ValueEnum, Serialize, Deserialize, schemars::JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(
+    clap::ValueEnum,
+    Serialize,
+    Deserialize,
+    schemars::JsonSchema,
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Protocol {
     /// GET over HTTP/1.1.
@@ -108,7 +119,14 @@ pub fn ask(args: &Args) -> Outcome {
         Ok(answer) => (Ending::Answered, Some(answer), None),
         Err(error) => (ending(&error), None, Some(error.to_string())),
     };
-    Outcome { ending, to: args.to, local: local.map(canonical), answer, microseconds, error }
+    Outcome {
+        ending,
+        to: args.to,
+        local: local.map(canonical),
+        answer,
+        microseconds,
+        error,
+    }
 }
 
 fn ending(error: &std::io::Error) -> Ending {
@@ -125,7 +143,10 @@ fn ending(error: &std::io::Error) -> Ending {
 
 fn http(args: &Args, local: &mut Option<SocketAddr>) -> std::io::Result<Answer> {
     let mut stream = open(args, local)?;
-    let request = format!("GET {} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", args.path, args.to);
+    let request = format!(
+        "GET {} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n",
+        args.path, args.to
+    );
     stream.write_all(request.as_bytes())?;
     let mut text = String::new();
     stream.take(1 << 20).read_to_string(&mut text)?;
@@ -157,7 +178,11 @@ fn udp(args: &Args, local: &mut Option<SocketAddr>) -> std::io::Result<Answer> {
 fn parse(text: &str) -> std::io::Result<Answer> {
     let eof = text.trim().is_empty();
     serde_json::from_str(text).map_err(|error| {
-        let kind = if eof { std::io::ErrorKind::UnexpectedEof } else { std::io::ErrorKind::InvalidData };
+        let kind = if eof {
+            std::io::ErrorKind::UnexpectedEof
+        } else {
+            std::io::ErrorKind::InvalidData
+        };
         std::io::Error::new(kind, format!("not an answer of weft-probe: {error}"))
     })
 }
@@ -172,12 +197,23 @@ fn open(args: &Args, local: &mut Option<SocketAddr>) -> std::io::Result<TcpStrea
 
 /// A connected socket. The send timeout bounds `connect` too (socket(7)).
 fn connected(args: &Args, kind: SockType) -> std::io::Result<OwnedFd> {
-    let family = if args.to.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    let family = if args.to.is_ipv4() {
+        AddressFamily::Inet
+    } else {
+        AddressFamily::Inet6
+    };
     let socket = socket(family, kind, SockFlag::SOCK_CLOEXEC, None)?;
     let timeout = i64::try_from(args.timeout.as_micros()).unwrap_or(i64::MAX);
-    setsockopt(&socket, sockopt::SendTimeout, &TimeVal::microseconds(timeout))?;
+    setsockopt(
+        &socket,
+        sockopt::SendTimeout,
+        &TimeVal::microseconds(timeout),
+    )?;
     if let Some(source) = args.source {
-        bind(socket.as_raw_fd(), &SockaddrStorage::from(SocketAddr::new(source, 0)))?;
+        bind(
+            socket.as_raw_fd(),
+            &SockaddrStorage::from(SocketAddr::new(source, 0)),
+        )?;
     }
     connect(socket.as_raw_fd(), &SockaddrStorage::from(args.to))?;
     Ok(socket)
@@ -188,7 +224,13 @@ mod tests {
     use super::*;
 
     fn args(to: SocketAddr, protocol: Protocol) -> Args {
-        Args { to, protocol, timeout: Duration::from_millis(300), source: None, path: "/".to_owned() }
+        Args {
+            to,
+            protocol,
+            timeout: Duration::from_millis(300),
+            source: None,
+            path: "/".to_owned(),
+        }
     }
 
     #[test]

@@ -50,7 +50,9 @@ pub struct Resolved {
 }
 
 fn server(text: &str) -> Result<SocketAddr, String> {
-    let address = text.parse::<IpAddr>().map(|address| SocketAddr::new(address, 53));
+    let address = text
+        .parse::<IpAddr>()
+        .map(|address| SocketAddr::new(address, 53));
     address.or_else(|_| text.parse()).map_err(|_| {
         format!("{text:?} is no address of a server: write for example 10.96.0.10 or [fd00::a]:53")
     })
@@ -63,7 +65,10 @@ fn server(text: &str) -> Result<SocketAddr, String> {
 pub fn run(args: &Args) -> Result<bool, Error> {
     let id = u16::try_from(super::now_ns() & 0xffff).unwrap_or(0);
     let question = question(id, &args.name, args.kind).ok_or_else(|| {
-        Error::Argument(format!("{:?} is no DNS name: labels have 1 to 63 bytes, all of it 253", args.name))
+        Error::Argument(format!(
+            "{:?} is no DNS name: labels have 1 to 63 bytes, all of it 253",
+            args.name
+        ))
     })?;
     let start = Instant::now();
     let mut resolved = match exchange(args, &question) {
@@ -71,7 +76,10 @@ pub fn run(args: &Args) -> Result<bool, Error> {
             error: Some("the answer is malformed".to_owned()),
             ..Resolved::default()
         }),
-        Err(error) => Resolved { error: Some(error.to_string()), ..Resolved::default() },
+        Err(error) => Resolved {
+            error: Some(error.to_string()),
+            ..Resolved::default()
+        },
     };
     resolved.microseconds = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
     super::print(&resolved);
@@ -79,7 +87,11 @@ pub fn run(args: &Args) -> Result<bool, Error> {
 }
 
 fn exchange(args: &Args, question: &[u8]) -> std::io::Result<Vec<u8>> {
-    let any = if args.server.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+    let any = if args.server.is_ipv4() {
+        "0.0.0.0:0"
+    } else {
+        "[::]:0"
+    };
     let socket = UdpSocket::bind(any)?;
     socket.connect(args.server)?;
     socket.set_read_timeout(Some(args.timeout))?;
@@ -103,7 +115,9 @@ fn question(id: u16, name: &str, kind: Kind) -> Option<Vec<u8>> {
     // Recursion desired, one question.
     bytes.extend([1, 0, 0, 1, 0, 0, 0, 0, 0, 0]);
     for label in name.split('.') {
-        let length = u8::try_from(label.len()).ok().filter(|length| (1..=63).contains(length))?;
+        let length = u8::try_from(label.len())
+            .ok()
+            .filter(|length| (1..=63).contains(length))?;
         bytes.push(length);
         bytes.extend(label.as_bytes());
     }
@@ -132,12 +146,17 @@ fn read(bytes: &[u8], id: u16, kind: Kind) -> Option<Resolved> {
         }
         at += 10 + length;
     }
-    Some(Resolved { rcode: rcode(word(2)? & 0xf), addresses, ..Resolved::default() })
+    Some(Resolved {
+        rcode: rcode(word(2)? & 0xf),
+        addresses,
+        ..Resolved::default()
+    })
 }
 
 fn address(data: &[u8]) -> Option<IpAddr> {
     let v4 = <[u8; 4]>::try_from(data).map(|bytes| IpAddr::V4(Ipv4Addr::from(bytes)));
-    v4.or_else(|_| <[u8; 16]>::try_from(data).map(|bytes| IpAddr::V6(Ipv6Addr::from(bytes)))).ok()
+    v4.or_else(|_| <[u8; 16]>::try_from(data).map(|bytes| IpAddr::V6(Ipv6Addr::from(bytes))))
+        .ok()
 }
 
 /// The position behind a name that may end in a pointer.
@@ -152,8 +171,12 @@ fn skip_name(bytes: &[u8], mut at: usize) -> Option<usize> {
 }
 
 fn rcode(number: u16) -> String {
-    let known = ["NOERROR", "FORMERR", "SERVFAIL", "NXDOMAIN", "NOTIMP", "REFUSED"];
-    known.get(usize::from(number)).map_or_else(|| format!("RCODE{number}"), |name| (*name).to_owned())
+    let known = [
+        "NOERROR", "FORMERR", "SERVFAIL", "NXDOMAIN", "NOTIMP", "REFUSED",
+    ];
+    known
+        .get(usize::from(number))
+        .map_or_else(|| format!("RCODE{number}"), |name| (*name).to_owned())
 }
 
 #[cfg(test)]

@@ -69,7 +69,9 @@ pub struct Ranges(Vec<(u64, u64)>);
 impl Ranges {
     /// Is the number in it?
     pub fn contains(&self, number: u64) -> bool {
-        self.0.iter().any(|(from, to)| (*from..=*to).contains(&number))
+        self.0
+            .iter()
+            .any(|(from, to)| (*from..=*to).contains(&number))
     }
 }
 
@@ -83,7 +85,9 @@ pub fn ranges(text: &str) -> Result<Ranges, String> {
         let (from, to) = part.split_once('-').unwrap_or((part, part));
         match (from.parse(), to.parse()) {
             (Ok(from), Ok(to)) if from <= to => Ok((from, to)),
-            _ => Err(format!("{part:?} is not a range: write for example 100-109,500")),
+            _ => Err(format!(
+                "{part:?} is not a range: write for example 100-109,500"
+            )),
         }
     });
     parsed.collect::<Result<_, _>>().map(Ranges)

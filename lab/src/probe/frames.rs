@@ -18,7 +18,12 @@ pub struct Ends {
 const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 
 /// A UDP datagram. `None` when the addresses are of different families or the payload is too long.
-pub fn udp(ends: Ends, source: (IpAddr, u16), to: (IpAddr, u16), payload: &[u8]) -> Option<Vec<u8>> {
+pub fn udp(
+    ends: Ends,
+    source: (IpAddr, u16),
+    to: (IpAddr, u16),
+    payload: &[u8],
+) -> Option<Vec<u8>> {
     let length = u16::try_from(payload.len() + 8).ok()?;
     let mut segment = Vec::new();
     for word in [source.1, to.1, length, 0] {
@@ -27,7 +32,13 @@ pub fn udp(ends: Ends, source: (IpAddr, u16), to: (IpAddr, u16), payload: &[u8])
     segment.extend(payload);
     let (ethertype, packet) = match (source.0, to.0) {
         (IpAddr::V4(from), IpAddr::V4(to)) => {
-            let pseudo = [&from.octets()[..], &to.octets(), &[0, 17], &length.to_be_bytes()].concat();
+            let pseudo = [
+                &from.octets()[..],
+                &to.octets(),
+                &[0, 17],
+                &length.to_be_bytes(),
+            ]
+            .concat();
             write_checksum(&pseudo, &mut segment, 6);
             (0x0800_u16, ipv4(from, to, &segment)?)
         }
@@ -51,22 +62,53 @@ pub fn arp(ends: Ends, reply: bool, sender: Ipv4Addr, target: Ipv4Addr) -> Vec<u
 }
 
 /// A Neighbour Solicitation for `target` by `source`, with the source's hardware address.
-pub fn solicitation(ends: Ends, source: Ipv6Addr, to: Ipv6Addr, target: Ipv6Addr) -> Option<Vec<u8>> {
-    let body = [&[135, 0, 0, 0, 0, 0, 0, 0][..], &target.octets(), &[1, 1], &ends.from].concat();
+pub fn solicitation(
+    ends: Ends,
+    source: Ipv6Addr,
+    to: Ipv6Addr,
+    target: Ipv6Addr,
+) -> Option<Vec<u8>> {
+    let body = [
+        &[135, 0, 0, 0, 0, 0, 0, 0][..],
+        &target.octets(),
+        &[1, 1],
+        &ends.from,
+    ]
+    .concat();
     icmp6(ends, source, to, body)
 }
 
 /// A Neighbour Advertisement that claims `target` for the frame's own hardware address, with override.
-pub fn advertisement(ends: Ends, source: Ipv6Addr, to: Ipv6Addr, target: Ipv6Addr) -> Option<Vec<u8>> {
-    let body = [&[136, 0, 0, 0, 0x20, 0, 0, 0][..], &target.octets(), &[2, 1], &ends.from].concat();
+pub fn advertisement(
+    ends: Ends,
+    source: Ipv6Addr,
+    to: Ipv6Addr,
+    target: Ipv6Addr,
+) -> Option<Vec<u8>> {
+    let body = [
+        &[136, 0, 0, 0, 0x20, 0, 0, 0][..],
+        &target.octets(),
+        &[2, 1],
+        &ends.from,
+    ]
+    .concat();
     icmp6(ends, source, to, body)
 }
 
 /// A Router Advertisement to all nodes: a default router, and the /64 of `prefix` for autoconfiguration.
 pub fn router(ends: Ends, source: Ipv6Addr, prefix: Ipv6Addr) -> Option<Vec<u8>> {
     let head = [134, 0, 0, 0, 64, 0, 0x07, 0x08, 0, 0, 0, 0, 0, 0, 0, 0];
-    let information = [3, 4, 64, 0xc0, 0, 1, 0x51, 0x80, 0, 0, 0x38, 0x40, 0, 0, 0, 0];
-    let body = [&head[..], &[1, 1], &ends.from, &information, &prefix.octets()].concat();
+    let information = [
+        3, 4, 64, 0xc0, 0, 1, 0x51, 0x80, 0, 0, 0x38, 0x40, 0, 0, 0, 0,
+    ];
+    let body = [
+        &head[..],
+        &[1, 1],
+        &ends.from,
+        &information,
+        &prefix.octets(),
+    ]
+    .concat();
     icmp6(ends, source, ALL_NODES, body)
 }
 
@@ -98,7 +140,14 @@ fn ipv6(from: Ipv6Addr, to: Ipv6Addr, next: u8, hops: u8, body: &[u8]) -> Option
 }
 
 fn pseudo_v6(from: Ipv6Addr, to: Ipv6Addr, length: u16, next: u8) -> Vec<u8> {
-    [&from.octets()[..], &to.octets(), &[0, 0], &length.to_be_bytes(), &[0, 0, 0, next]].concat()
+    [
+        &from.octets()[..],
+        &to.octets(),
+        &[0, 0],
+        &length.to_be_bytes(),
+        &[0, 0, 0, next],
+    ]
+    .concat()
 }
 
 fn write_checksum(pseudo: &[u8], bytes: &mut [u8], at: usize) {
@@ -113,7 +162,9 @@ fn write_checksum(pseudo: &[u8], bytes: &mut [u8], at: usize) {
 /// The internet checksum (RFC 1071) over both parts, of which the first has an even length.
 fn checksum(first: &[u8], second: &[u8]) -> u16 {
     let words = first.chunks(2).chain(second.chunks(2));
-    let mut sum: u32 = words.map(|word| (u32::from(word[0]) << 8) + u32::from(word.get(1).copied().unwrap_or(0))).sum();
+    let mut sum: u32 = words
+        .map(|word| (u32::from(word[0]) << 8) + u32::from(word.get(1).copied().unwrap_or(0)))
+        .sum();
     while sum > 0xffff {
         sum = (sum & 0xffff) + (sum >> 16);
     }
@@ -124,11 +175,20 @@ fn checksum(first: &[u8], second: &[u8]) -> u16 {
 mod tests {
     use super::*;
 
-    const ENDS: Ends = Ends { from: [2, 0, 0, 0, 0, 1], to: [2, 0, 0, 0, 0, 2] };
+    const ENDS: Ends = Ends {
+        from: [2, 0, 0, 0, 0, 1],
+        to: [2, 0, 0, 0, 0, 2],
+    };
 
     #[test]
     fn checksums_of_ipv4_udp_add_up() {
-        let frame = udp(ENDS, ("10.0.0.1".parse().unwrap(), 1), ("10.0.0.2".parse().unwrap(), 2), b"abc").unwrap();
+        let frame = udp(
+            ENDS,
+            ("10.0.0.1".parse().unwrap(), 1),
+            ("10.0.0.2".parse().unwrap(), 2),
+            b"abc",
+        )
+        .unwrap();
         assert_eq!(frame.len(), 14 + 20 + 8 + 3);
         assert_eq!(checksum(&[], &frame[14..34]), 0);
         let pseudo = [&frame[26..34], &[0, 17, 0, 11]].concat();

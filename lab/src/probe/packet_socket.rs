@@ -5,8 +5,8 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::Duration;
 
 use nix::sys::socket::{
-    AddressFamily, LinkAddr, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrLike, bind, recvfrom,
-    sendto, setsockopt, socket, sockopt,
+    AddressFamily, LinkAddr, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrLike, bind,
+    recvfrom, sendto, setsockopt, socket, sockopt,
 };
 use nix::sys::time::{TimeVal, TimeValLike};
 
@@ -36,8 +36,13 @@ impl PacketSocket {
     pub fn open(interface: &str) -> Result<Self, Error> {
         let index = nix::net::if_::if_nametoindex(interface)
             .map_err(Error::call(format!("find the interface {interface}")))?;
-        let socket = socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::EthAll)
-            .map_err(Error::call("open an AF_PACKET socket"))?;
+        let socket = socket(
+            AddressFamily::Packet,
+            SockType::Raw,
+            SockFlag::SOCK_CLOEXEC,
+            SockProtocol::EthAll,
+        )
+        .map_err(Error::call("open an AF_PACKET socket"))?;
         let address = link_address(index)
             .ok_or_else(|| Error::Argument(format!("{interface}: no link-layer address")))?;
         bind(socket.as_raw_fd(), &address).map_err(Error::call(format!("bind to {interface}")))?;
@@ -53,8 +58,13 @@ impl PacketSocket {
     /// # Errors
     /// What the kernel says.
     pub fn send(&self, frame: &[u8]) -> Result<(), Error> {
-        sendto(self.socket.as_raw_fd(), frame, &self.address, MsgFlags::empty())
-            .map_err(Error::call("send a frame"))?;
+        sendto(
+            self.socket.as_raw_fd(),
+            frame,
+            &self.address,
+            MsgFlags::empty(),
+        )
+        .map_err(Error::call("send a frame"))?;
         Ok(())
     }
 
@@ -65,8 +75,12 @@ impl PacketSocket {
     pub fn receive<'a>(&self, buffer: &'a mut [u8]) -> Result<Option<Frame<'a>>, Error> {
         match recvfrom::<LinkAddr>(self.socket.as_raw_fd(), buffer) {
             Ok((length, address)) => {
-                let outgoing = address.is_some_and(|address| address.pkttype() == libc::PACKET_OUTGOING);
-                Ok(Some(Frame { bytes: &buffer[..length], outgoing }))
+                let outgoing =
+                    address.is_some_and(|address| address.pkttype() == libc::PACKET_OUTGOING);
+                Ok(Some(Frame {
+                    bytes: &buffer[..length],
+                    outgoing,
+                }))
             }
             Err(nix::Error::EAGAIN | nix::Error::EINTR) => Ok(None),
             Err(error) => Err(Error::call("receive a frame")(error)),
@@ -82,19 +96,24 @@ impl PacketSocket {
         let any = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
         let mut buffer = [0; 2048];
         for _ in 0..20 {
-            let sent = std::net::UdpSocket::bind(any).and_then(|socket| socket.send_to(b"weft-next-hop", to));
+            let sent = std::net::UdpSocket::bind(any)
+                .and_then(|socket| socket.send_to(b"weft-next-hop", to));
             sent.map_err(Error::io(format!("send to {to}")))?;
             let until = std::time::Instant::now() + Duration::from_millis(50);
             while let Some(frame) = self.receive(&mut buffer)? {
                 if frame.outgoing && frame.bytes.windows(13).any(|part| part == b"weft-next-hop") {
-                    return frame.bytes[..6].try_into().map_err(|_| Error::Argument("a short frame".to_owned()));
+                    return frame.bytes[..6]
+                        .try_into()
+                        .map_err(|_| Error::Argument("a short frame".to_owned()));
                 }
                 if std::time::Instant::now() > until {
                     break;
                 }
             }
         }
-        Err(Error::Argument(format!("no datagram to {to} was seen to leave: give --to-mac")))
+        Err(Error::Argument(format!(
+            "no datagram to {to} was seen to leave: give --to-mac"
+        )))
     }
 }
 

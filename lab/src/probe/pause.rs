@@ -14,7 +14,9 @@ pub fn run() -> Result<(), Error> {
     for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGCHLD] {
         signals.add(signal);
     }
-    signals.thread_block().map_err(Error::call("block signals"))?;
+    signals
+        .thread_block()
+        .map_err(Error::call("block signals"))?;
     loop {
         match signals.wait() {
             Ok(Signal::SIGCHLD) => reap(),

@@ -160,7 +160,11 @@ fn tcp(args: &RunArgs) -> std::io::Result<Measured> {
 }
 
 fn udp(args: &RunArgs) -> std::io::Result<Measured> {
-    let any = if args.to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+    let any = if args.to.is_ipv4() {
+        "0.0.0.0:0"
+    } else {
+        "[::]:0"
+    };
     let socket = UdpSocket::bind(any)?;
     socket.connect(args.to)?;
     socket.set_read_timeout(Some(Duration::from_secs(5)))?;
@@ -171,7 +175,10 @@ fn udp(args: &RunArgs) -> std::io::Result<Measured> {
     })
 }
 
-fn rounds(args: &RunArgs, mut round: impl FnMut() -> std::io::Result<()>) -> std::io::Result<Measured> {
+fn rounds(
+    args: &RunArgs,
+    mut round: impl FnMut() -> std::io::Result<()>,
+) -> std::io::Result<Measured> {
     for _ in 0..100 {
         round()?;
     }
@@ -183,7 +190,11 @@ fn rounds(args: &RunArgs, mut round: impl FnMut() -> std::io::Result<()>) -> std
         latencies.push(before.elapsed().as_nanos());
     }
     latencies.sort_unstable();
-    let at = |share: usize| latencies.get(latencies.len() * share / 100).map_or(0.0, |ns| *ns as f64 / 1000.0);
+    let at = |share: usize| {
+        latencies
+            .get(latencies.len() * share / 100)
+            .map_or(0.0, |ns| *ns as f64 / 1000.0)
+    };
     Ok(Measured {
         requests: latencies.len() as u64,
         p50_us: at(50),
@@ -207,7 +218,10 @@ fn bulk(args: &RunArgs) -> std::io::Result<Measured> {
     }
     stream.shutdown(std::net::Shutdown::Write)?;
     stream.read_exact(&mut [0])?;
-    Ok(Measured { bytes, ..Measured::default() })
+    Ok(Measured {
+        bytes,
+        ..Measured::default()
+    })
 }
 
 fn own_cpu() -> f64 {
@@ -220,8 +234,16 @@ fn own_cpu() -> f64 {
 fn machine_cpu() -> f64 {
     let text = std::fs::read_to_string("/proc/stat").unwrap_or_default();
     let line = text.lines().next().unwrap_or_default();
-    let fields: Vec<f64> = line.split_whitespace().skip(1).filter_map(|field| field.parse().ok()).collect();
-    [0, 1, 2, 5, 6].iter().filter_map(|index| fields.get(*index)).sum::<f64>() / 100.0
+    let fields: Vec<f64> = line
+        .split_whitespace()
+        .skip(1)
+        .filter_map(|field| field.parse().ok())
+        .collect();
+    [0, 1, 2, 5, 6]
+        .iter()
+        .filter_map(|index| fields.get(*index))
+        .sum::<f64>()
+        / 100.0
 }
 
 #[cfg(test)]
@@ -233,10 +255,20 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let to = listener.local_addr().unwrap();
         std::thread::spawn(move || each(&listener, respond));
-        let args = RunArgs { to, mode: Mode::Tcp, for_: Duration::from_millis(50), size: 64 };
+        let args = RunArgs {
+            to,
+            mode: Mode::Tcp,
+            for_: Duration::from_millis(50),
+            size: 64,
+        };
         let measured = measure(&args).unwrap();
-        assert!(measured.requests > 0 && measured.p50_us > 0.0 && measured.p99_us >= measured.p50_us);
-        let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        assert!(
+            measured.requests > 0 && measured.p50_us > 0.0 && measured.p99_us >= measured.p50_us
+        );
+        let closed = TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap();
         assert!(measure(&RunArgs { to: closed, ..args }).is_err());
     }
 }

@@ -104,9 +104,13 @@ fn echo(mut stream: TcpStream) -> std::io::Result<()> {
 
 fn datagrams(socket: &UdpSocket) {
     let mut buffer = [0; 2048];
-    let local = socket.local_addr().unwrap_or(SocketAddr::from(([0, 0, 0, 0], 0)));
+    let local = socket
+        .local_addr()
+        .unwrap_or(SocketAddr::from(([0, 0, 0, 0], 0)));
     loop {
-        let Ok((_, peer)) = socket.recv_from(&mut buffer) else { continue };
+        let Ok((_, peer)) = socket.recv_from(&mut buffer) else {
+            continue;
+        };
         if let Ok(text) = serde_json::to_string(&Answer::new(peer, local, "")) {
             let _ = socket.send_to(text.as_bytes(), peer);
         }

@@ -52,13 +52,18 @@ pub fn run(args: &Args) -> Result<bool, Error> {
     let mut counted = Counted::default();
     let mut buffer = vec![0; 65536];
     while !stop.asked() && args.for_.is_none_or(|limit| start.elapsed() < limit) {
-        let Some(frame) = socket.receive(&mut buffer)? else { continue };
+        let Some(frame) = socket.receive(&mut buffer)? else {
+            continue;
+        };
         if frame.outgoing && !args.outgoing {
             continue;
         }
         counted.seen += 1;
         if matches(args, frame.bytes) {
-            *counted.frames.entry(kind(frame.bytes).to_owned()).or_default() += 1;
+            *counted
+                .frames
+                .entry(kind(frame.bytes).to_owned())
+                .or_default() += 1;
         }
     }
     super::print(&counted);
@@ -66,7 +71,10 @@ pub fn run(args: &Args) -> Result<bool, Error> {
 }
 
 fn matches(args: &Args, frame: &[u8]) -> bool {
-    let text = args.contains.as_ref().is_none_or(|text| contains(frame, text.as_bytes()));
+    let text = args
+        .contains
+        .as_ref()
+        .is_none_or(|text| contains(frame, text.as_bytes()));
     let address = args.mentions.is_none_or(|address| match address {
         IpAddr::V4(address) => contains(frame, &address.octets()),
         IpAddr::V6(address) => contains(frame, &address.octets()),
@@ -101,17 +109,38 @@ mod tests {
     use super::*;
     use crate::probe::frames::{Ends, advertisement, arp, router, udp};
 
-    const ENDS: Ends = Ends { from: [2, 0, 0, 0, 0, 1], to: [2, 0, 0, 0, 0, 2] };
+    const ENDS: Ends = Ends {
+        from: [2, 0, 0, 0, 0, 1],
+        to: [2, 0, 0, 0, 0, 2],
+    };
 
     #[test]
     fn every_forged_kind_is_recognised() {
         let v6 = |text: &str| text.parse::<std::net::Ipv6Addr>().unwrap();
         let v4 = |text: &str| text.parse::<std::net::Ipv4Addr>().unwrap();
-        assert_eq!(kind(&arp(ENDS, true, v4("10.0.0.1"), v4("10.0.0.2"))), "arp-reply");
-        assert_eq!(kind(&arp(ENDS, false, v4("10.0.0.1"), v4("10.0.0.2"))), "arp-request");
-        assert_eq!(kind(&router(ENDS, v6("fe80::1"), v6("2001:db8::")).unwrap()), "ra");
-        assert_eq!(kind(&advertisement(ENDS, v6("fe80::1"), v6("ff02::1"), v6("fd00::9")).unwrap()), "na");
-        let datagram = udp(ENDS, (v6("fd00::1").into(), 1), (v6("fd00::2").into(), 2), b"mark").unwrap();
+        assert_eq!(
+            kind(&arp(ENDS, true, v4("10.0.0.1"), v4("10.0.0.2"))),
+            "arp-reply"
+        );
+        assert_eq!(
+            kind(&arp(ENDS, false, v4("10.0.0.1"), v4("10.0.0.2"))),
+            "arp-request"
+        );
+        assert_eq!(
+            kind(&router(ENDS, v6("fe80::1"), v6("2001:db8::")).unwrap()),
+            "ra"
+        );
+        assert_eq!(
+            kind(&advertisement(ENDS, v6("fe80::1"), v6("ff02::1"), v6("fd00::9")).unwrap()),
+            "na"
+        );
+        let datagram = udp(
+            ENDS,
+            (v6("fd00::1").into(), 1),
+            (v6("fd00::2").into(), 2),
+            b"mark",
+        )
+        .unwrap();
         assert_eq!(kind(&datagram), "udp");
         assert!(contains(&datagram, b"mark") && !contains(&datagram, b"other"));
     }

@@ -53,17 +53,26 @@ pub enum Kind {
 }
 
 fn target(text: &str) -> Result<SocketAddr, String> {
-    let address = text.parse::<IpAddr>().map(|address| SocketAddr::new(address, 9));
-    address.or_else(|_| text.parse()).map_err(|_| {
-        format!("{text:?} is no destination: write an address, with a port for UDP")
-    })
+    let address = text
+        .parse::<IpAddr>()
+        .map(|address| SocketAddr::new(address, 9));
+    address
+        .or_else(|_| text.parse())
+        .map_err(|_| format!("{text:?} is no destination: write an address, with a port for UDP"))
 }
 
 fn mac(text: &str) -> Result<Mac, String> {
-    let bytes: Option<Vec<u8>> = text.split(':').map(|part| u8::from_str_radix(part, 16).ok()).collect();
-    bytes.and_then(|bytes| bytes.try_into().ok()).ok_or_else(|| {
-        format!("{text:?} is no hardware address: write six hexadecimal bytes separated by colons")
-    })
+    let bytes: Option<Vec<u8>> = text
+        .split(':')
+        .map(|part| u8::from_str_radix(part, 16).ok())
+        .collect();
+    bytes
+        .and_then(|bytes| bytes.try_into().ok())
+        .ok_or_else(|| {
+            format!(
+                "{text:?} is no hardware address: write six hexadecimal bytes separated by colons"
+            )
+        })
 }
 
 /// Sends and prints the count.
@@ -80,7 +89,10 @@ pub fn run(args: &Args) -> Result<bool, Error> {
         (None, Kind::Udp | Kind::ArpReply | Kind::Na) => socket.next_hop(args.to)?,
     };
     let frame = forge(args, Ends { from, to }).ok_or_else(|| {
-        Error::Argument(format!("{:?} with --claim {} and --to {}: wrong or different families", args.kind, args.claim, args.to))
+        Error::Argument(format!(
+            "{:?} with --claim {} and --to {}: wrong or different families",
+            args.kind, args.claim, args.to
+        ))
     })?;
     for _ in 0..args.count {
         socket.send(&frame)?;
@@ -103,18 +115,35 @@ fn forge(args: &Args, ends: Ends) -> Option<Vec<u8>> {
 }
 
 fn v4(address: IpAddr) -> Option<Ipv4Addr> {
-    if let IpAddr::V4(address) = address { Some(address) } else { None }
+    if let IpAddr::V4(address) = address {
+        Some(address)
+    } else {
+        None
+    }
 }
 
 fn v6(address: IpAddr) -> Option<Ipv6Addr> {
-    if let IpAddr::V6(address) = address { Some(address) } else { None }
+    if let IpAddr::V6(address) = address {
+        Some(address)
+    } else {
+        None
+    }
 }
 
 /// The link-local address made from a hardware address (RFC 4291, appendix A).
 fn link_local(mac: Mac) -> Ipv6Addr {
     let [a, b, c, d, e, f] = mac;
     let word = u16::from_be_bytes;
-    Ipv6Addr::new(0xfe80, 0, 0, 0, word([a ^ 2, b]), word([c, 0xff]), word([0xfe, d]), word([e, f]))
+    Ipv6Addr::new(
+        0xfe80,
+        0,
+        0,
+        0,
+        word([a ^ 2, b]),
+        word([c, 0xff]),
+        word([0xfe, d]),
+        word([e, f]),
+    )
 }
 
 fn own_mac(interface: &str) -> Result<Mac, Error> {
@@ -130,7 +159,10 @@ mod tests {
 
     #[test]
     fn a_link_local_address_is_made_from_a_hardware_address() {
-        assert_eq!(link_local([0x02, 0, 0, 0, 0, 1]).to_string(), "fe80::ff:fe00:1");
+        assert_eq!(
+            link_local([0x02, 0, 0, 0, 0, 1]).to_string(),
+            "fe80::ff:fe00:1"
+        );
     }
 
     #[test]

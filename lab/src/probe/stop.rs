@@ -43,6 +43,8 @@ pub fn block() -> Result<SigSet, Error> {
     let mut signals = SigSet::empty();
     signals.add(Signal::SIGTERM);
     signals.add(Signal::SIGINT);
-    signals.thread_block().map_err(Error::call("block SIGTERM and SIGINT"))?;
+    signals
+        .thread_block()
+        .map_err(Error::call("block SIGTERM and SIGINT"))?;
     Ok(signals)
 }

@@ -65,7 +65,10 @@ const MOST: u64 = 72_000_000;
 impl Ledger {
     /// An empty account.
     pub fn new(flow: u64) -> Self {
-        Self { flow, ..Self::default() }
+        Self {
+            flow,
+            ..Self::default()
+        }
     }
 
     /// Enters one arrival; `arrived` in nanoseconds.
@@ -76,7 +79,9 @@ impl Ledger {
             self.longest_gap_ns = self.longest_gap_ns.max(gap);
         }
         self.last_arrival_ns = self.last_arrival_ns.max(arrived);
-        let Ok(index) = usize::try_from(packet.number.min(MOST)) else { return };
+        let Ok(index) = usize::try_from(packet.number.min(MOST)) else {
+            return;
+        };
         if index < self.sent.len() {
             if self.sent[index] != 0 {
                 self.duplicates += 1;
@@ -120,7 +125,11 @@ impl Ledger {
             } else if gaps.len() == 100 {
                 break;
             } else {
-                gaps.push(Gap { from: number, to: number, after_ns: before });
+                gaps.push(Gap {
+                    from: number,
+                    to: number,
+                    after_ns: before,
+                });
             }
         }
         gaps
@@ -136,7 +145,15 @@ mod tests {
         let source = "10.0.0.1:5".parse().unwrap();
         for (index, number) in numbers.iter().enumerate() {
             let arrived = 1_000_000_000 + index as u64 * 1_000_000;
-            ledger.enter(&Packet { flow: 1, number: *number, sent: number + 100 }, source, arrived);
+            ledger.enter(
+                &Packet {
+                    flow: 1,
+                    number: *number,
+                    sent: number + 100,
+                },
+                source,
+                arrived,
+            );
         }
         ledger.close(0)
     }
@@ -144,7 +161,10 @@ mod tests {
     #[test]
     fn a_complete_flow_has_no_loss() {
         let all = account(&[0, 1, 2, 3]);
-        assert_eq!((all.received, all.lost, all.duplicates, all.reordered), (4, 0, 0, 0));
+        assert_eq!(
+            (all.received, all.lost, all.duplicates, all.reordered),
+            (4, 0, 0, 0)
+        );
         assert_eq!((all.longest_gap_us, all.gaps.len()), (1000, 0));
     }
 
@@ -152,8 +172,22 @@ mod tests {
     fn a_missing_run_is_one_gap_with_its_time() {
         let some = account(&[0, 1, 5, 7]);
         assert_eq!((some.upto, some.received, some.lost), (8, 4, 4));
-        assert_eq!(some.gaps[0], Gap { from: 2, to: 4, after_ns: 101 });
-        assert_eq!(some.gaps[1], Gap { from: 6, to: 6, after_ns: 105 });
+        assert_eq!(
+            some.gaps[0],
+            Gap {
+                from: 2,
+                to: 4,
+                after_ns: 101
+            }
+        );
+        assert_eq!(
+            some.gaps[1],
+            Gap {
+                from: 6,
+                to: 6,
+                after_ns: 105
+            }
+        );
     }
 
     #[test]
@@ -166,6 +200,13 @@ mod tests {
     fn the_first_numbers_may_be_the_lost_ones() {
         let late = account(&[3]);
         assert_eq!(late.lost, 3);
-        assert_eq!(late.gaps, [Gap { from: 0, to: 2, after_ns: 0 }]);
+        assert_eq!(
+            late.gaps,
+            [Gap {
+                from: 0,
+                to: 2,
+                after_ns: 0
+            }]
+        );
     }
 }

@@ -21,7 +21,11 @@ impl Packet {
     pub fn encode(&self) -> [u8; LENGTH] {
         let mut bytes = [0; LENGTH];
         bytes[..8].copy_from_slice(MARK);
-        for (place, value) in bytes[8..].chunks_exact_mut(8).zip([self.flow, self.number, self.sent]) {
+        for (place, value) in
+            bytes[8..]
+                .chunks_exact_mut(8)
+                .zip([self.flow, self.number, self.sent])
+        {
             place.copy_from_slice(&value.to_be_bytes());
         }
         bytes
@@ -31,7 +35,11 @@ impl Packet {
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         let rest = bytes.strip_prefix(MARK)?;
         let value = |at: usize| Some(u64::from_be_bytes(rest.get(at..at + 8)?.try_into().ok()?));
-        Some(Self { flow: value(0)?, number: value(8)?, sent: value(16)? })
+        Some(Self {
+            flow: value(0)?,
+            number: value(8)?,
+            sent: value(16)?,
+        })
     }
 }
 
@@ -41,9 +49,16 @@ mod tests {
 
     #[test]
     fn what_was_written_is_read_and_other_bytes_are_not() {
-        let packet = Packet { flow: 7, number: u64::MAX, sent: 3 };
+        let packet = Packet {
+            flow: 7,
+            number: u64::MAX,
+            sent: 3,
+        };
         assert_eq!(Packet::decode(&packet.encode()), Some(packet));
         assert_eq!(Packet::decode(&packet.encode()[..31]), None);
-        assert_eq!(Packet::decode(b"something else, long enough to be read"), None);
+        assert_eq!(
+            Packet::decode(b"something else, long enough to be read"),
+            None
+        );
     }
 }

@@ -29,22 +29,31 @@ pub(super) fn run(args: &ReceiveArgs) -> Result<bool, Error> {
     let _ = setsockopt(&socket, sockopt::RcvBufForce, &BUFFER)
         .or_else(|_| setsockopt(&socket, sockopt::RcvBuf, &BUFFER));
     setsockopt(&socket, sockopt::RxqOvfl, &1).map_err(Error::call("set SO_RXQ_OVFL"))?;
-    setsockopt(&socket, sockopt::ReceiveTimestampns, &true).map_err(Error::call("set SO_TIMESTAMPNS"))?;
-    socket.set_read_timeout(Some(Duration::from_millis(50))).map_err(Error::io("set a timeout"))?;
+    setsockopt(&socket, sockopt::ReceiveTimestampns, &true)
+        .map_err(Error::call("set SO_TIMESTAMPNS"))?;
+    socket
+        .set_read_timeout(Some(Duration::from_millis(50)))
+        .map_err(Error::io("set a timeout"))?;
     print(&serde_json::json!({"listening": args.port}));
     let mut ledgers: BTreeMap<u64, Ledger> = BTreeMap::new();
     let mut overrun = 0;
     let mut last = Instant::now();
     while !stop.asked() || last.elapsed() < args.drain {
-        let Some(arrival) = receive(&socket)? else { continue };
+        let Some(arrival) = receive(&socket)? else {
+            continue;
+        };
         last = Instant::now();
         overrun = arrival.overrun.unwrap_or(overrun);
-        let Some(packet) = arrival.packet else { continue };
+        let Some(packet) = arrival.packet else {
+            continue;
+        };
         if packet.flow == GREETING {
             // A greeting that gets lost is sent again.
             let _ = socket.send_to(&packet.encode(), arrival.source_as_seen);
         } else {
-            let ledger = ledgers.entry(packet.flow).or_insert_with(|| Ledger::new(packet.flow));
+            let ledger = ledgers
+                .entry(packet.flow)
+                .or_insert_with(|| Ledger::new(packet.flow));
             ledger.enter(&packet, arrival.source, arrival.at);
         }
     }
@@ -67,14 +76,22 @@ fn receive(socket: &UdpSocket) -> Result<Option<Arrival>, Error> {
     let mut bytes = [0; 2048];
     let mut control = nix::cmsg_space!(TimeSpec, u32);
     let mut parts = [IoSliceMut::new(&mut bytes)];
-    let message = recvmsg::<SockaddrStorage>(socket.as_raw_fd(), &mut parts, Some(&mut control), MsgFlags::empty());
+    let message = recvmsg::<SockaddrStorage>(
+        socket.as_raw_fd(),
+        &mut parts,
+        Some(&mut control),
+        MsgFlags::empty(),
+    );
     let message = match message {
         Ok(message) => message,
         Err(nix::Error::EAGAIN | nix::Error::EINTR | nix::Error::ECONNREFUSED) => return Ok(None),
         Err(error) => return Err(Error::call("receive")(error)),
     };
     let (mut at, mut overrun) = (now_ns(), None);
-    for part in message.cmsgs().map_err(Error::call("read control messages"))? {
+    for part in message
+        .cmsgs()
+        .map_err(Error::call("read control messages"))?
+    {
         match part {
             ControlMessageOwned::ScmTimestampns(time) => at = nanoseconds(time),
             ControlMessageOwned::RxqOvfl(count) => overrun = Some(count),
@@ -93,11 +110,19 @@ fn receive(socket: &UdpSocket) -> Result<Option<Arrival>, Error> {
 }
 
 fn nanoseconds(time: TimeSpec) -> u64 {
-    let whole = u64::try_from(time.tv_sec()).unwrap_or(0).saturating_mul(1_000_000_000);
+    let whole = u64::try_from(time.tv_sec())
+        .unwrap_or(0)
+        .saturating_mul(1_000_000_000);
     whole + u64::try_from(time.tv_nsec()).unwrap_or(0)
 }
 
 fn source(address: &SockaddrStorage) -> Option<SocketAddr> {
-    let v4 = address.as_sockaddr_in().map(|v4| SocketAddr::V4(SocketAddrV4::from(*v4)));
-    v4.or_else(|| address.as_sockaddr_in6().map(|v6| SocketAddr::V6(SocketAddrV6::from(*v6))))
+    let v4 = address
+        .as_sockaddr_in()
+        .map(|v4| SocketAddr::V4(SocketAddrV4::from(*v4)));
+    v4.or_else(|| {
+        address
+            .as_sockaddr_in6()
+            .map(|v6| SocketAddr::V6(SocketAddrV6::from(*v6)))
+    })
 }

@@ -33,9 +33,17 @@ pub struct Sent {
 
 pub(super) fn run(args: &SendArgs) -> Result<bool, Error> {
     let stop = Stop::install()?;
-    let any = if args.to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+    let any = if args.to.is_ipv4() {
+        "0.0.0.0:0"
+    } else {
+        "[::]:0"
+    };
     let socket = UdpSocket::bind(any).map_err(Error::io("open a UDP socket"))?;
-    let mut sent = Sent { flow: args.flow, began_ns: now_ns(), ..Sent::default() };
+    let mut sent = Sent {
+        flow: args.flow,
+        began_ns: now_ns(),
+        ..Sent::default()
+    };
     // A route may not be there yet: that is a loss, not an end.
     let mut connected = socket.connect(args.to).is_ok();
     connected = greet(&socket, args, &stop) || connected;
@@ -51,7 +59,11 @@ pub(super) fn run(args: &SendArgs) -> Result<bool, Error> {
             continue;
         }
         connected = connected || socket.connect(args.to).is_ok();
-        let packet = Packet { flow: args.flow, number, sent: now_ns() };
+        let packet = Packet {
+            flow: args.flow,
+            number,
+            sent: now_ns(),
+        };
         if let Err(error) = send(&socket, &packet) {
             sent.refused += 1;
             sent.error = Some(error.to_string());
@@ -67,17 +79,22 @@ pub(super) fn run(args: &SendArgs) -> Result<bool, Error> {
 fn greet(socket: &UdpSocket, args: &SendArgs, stop: &Stop) -> bool {
     let begin = Instant::now();
     let mut buffer = [0; 64];
-    let heard = std::iter::from_fn(|| (begin.elapsed() < args.greet && !stop.asked()).then_some(())).any(|()| {
-        let packet = Packet { flow: GREETING, number: 0, sent: now_ns() };
+    while begin.elapsed() < args.greet && !stop.asked() {
+        let packet = Packet {
+            flow: GREETING,
+            number: 0,
+            sent: now_ns(),
+        };
         let _ = socket.set_read_timeout(Some(Duration::from_millis(50)));
-        let sent = socket.connect(args.to).and_then(|()| socket.send(&packet.encode()));
-        let heard = sent.and_then(|_| socket.recv(&mut buffer)).is_ok();
-        if !heard {
-            std::thread::sleep(Duration::from_millis(20));
+        let sent = socket
+            .connect(args.to)
+            .and_then(|()| socket.send(&packet.encode()));
+        if sent.and_then(|_| socket.recv(&mut buffer)).is_ok() {
+            return true;
         }
-        heard
-    });
-    heard
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    false
 }
 
 /// An error may belong to an earlier packet (ICMP); then this one was not sent and is tried again.

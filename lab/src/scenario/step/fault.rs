@@ -53,7 +53,11 @@ fn signal(stage: &Stage<'_>, what: &model::Signal) -> Result<()> {
 
 /// Node numbers, where 0 is every one.
 fn numbers(stage: &Stage<'_>, node: usize) -> std::ops::RangeInclusive<usize> {
-    if node == 0 { 1..=stage.lab.nodes.len() } else { node..=node }
+    if node == 0 {
+        1..=stage.lab.nodes.len()
+    } else {
+        node..=node
+    }
 }
 
 pub(super) async fn processes(stage: &mut Stage<'_>, what: &Processes) -> Result<()> {
@@ -61,7 +65,11 @@ pub(super) async fn processes(stage: &mut Stage<'_>, what: &Processes) -> Result
         for number in numbers(stage, what.node) {
             let found = stage.lab.processes(number, &what.process)?;
             if found.is_empty() != what.absent {
-                bail!("on node {number} there are {} processes {:?}", found.len(), what.process);
+                bail!(
+                    "on node {number} there are {} processes {:?}",
+                    found.len(),
+                    what.process
+                );
             }
         }
         Ok(())
