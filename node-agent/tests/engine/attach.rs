@@ -259,16 +259,16 @@ fn an_add_that_fails_leaves_nothing() {
     assert_eq!(code, 5);
     assert!(text.contains("another plugin made it"), "{text}");
     let taken = Pod::new("b");
-    node.namespace.must("ip route add 10.64.0.2/32 dev eth0");
+    node.namespace.must("ip route add 10.64.0.1/32 dev eth0");
     let (code, text) = failure(node.add(&taken));
     assert_eq!(code, 11);
     assert!(
-        text.contains("10.64.0.2") && text.contains("somebody else"),
+        text.contains("10.64.0.1") && text.contains("somebody else"),
         "{text}"
     );
     assert_eq!(node.routes(), empty);
     assert!(node.pod_links().is_empty());
-    node.namespace.must("ip route del 10.64.0.2/32 dev eth0");
+    node.namespace.must("ip route del 10.64.0.1/32 dev eth0");
     let healthy = |output: &Output| match output {
         Output::Counters(counters) => counters.attachments == 0 && counters.add_failures == 2,
         _ => false,
