@@ -58,12 +58,16 @@ impl Applier {
             Change::CreateBlock(block) => self.create_block(block).await,
             Change::DrainBlock(drain) => self.drain_block(drain).await,
             Change::DeleteBlock(delete) => self.delete_block(delete).await,
-            Change::PoolStatus { object, status, events } => {
-                self.status::<IPPool>(object, &json!(status), events).await
-            }
-            Change::OverlayStatus { object, status, events } => {
-                self.status::<Overlay>(object, &json!(status), events).await
-            }
+            Change::PoolStatus {
+                object,
+                status,
+                events,
+            } => self.status::<IPPool>(object, &json!(status), events).await,
+            Change::OverlayStatus {
+                object,
+                status,
+                events,
+            } => self.status::<Overlay>(object, &json!(status), events).await,
             Change::NodeCondition {
                 node,
                 condition,
@@ -93,11 +97,17 @@ impl Applier {
             let api: Api<Overlay> = Api::all(self.client.clone());
             api.patch_metadata(name, &params, &patch).await.map(drop)
         };
-        result.map_err(|error| Error::request("set the finalizers of", object.kind, name, error))?;
+        result
+            .map_err(|error| Error::request("set the finalizers of", object.kind, name, error))?;
         Ok(Outcome::Done)
     }
 
-    async fn node_network(&self, node: &str, uid: &str, spec: &NodeNetworkSpec) -> Result<Outcome, Error> {
+    async fn node_network(
+        &self,
+        node: &str,
+        uid: &str,
+        spec: &NodeNetworkSpec,
+    ) -> Result<Outcome, Error> {
         let api: Api<NodeNetwork> = Api::all(self.client.clone());
         let patch = json!({
             "apiVersion": "weftnet.dev/v1alpha1",
@@ -108,9 +118,13 @@ impl Applier {
             },
             "spec": spec,
         });
-        api.patch(node, &PatchParams::apply(MANAGER).force(), &Patch::Apply(patch))
-            .await
-            .map_err(|error| Error::request("apply", "NodeNetwork", node, error))?;
+        api.patch(
+            node,
+            &PatchParams::apply(MANAGER).force(),
+            &Patch::Apply(patch),
+        )
+        .await
+        .map_err(|error| Error::request("apply", "NodeNetwork", node, error))?;
         Ok(Outcome::Done)
     }
 
@@ -166,7 +180,12 @@ impl Applier {
         Ok(Outcome::Done)
     }
 
-    async fn status<K>(&self, object: &Target, status: &Value, events: &[EventPlan]) -> Result<Outcome, Error>
+    async fn status<K>(
+        &self,
+        object: &Target,
+        status: &Value,
+        events: &[EventPlan],
+    ) -> Result<Outcome, Error>
     where
         K: kube::Resource<DynamicType = (), Scope = kube::core::ClusterResourceScope>
             + Clone
@@ -180,9 +199,13 @@ impl Applier {
             "metadata": {"name": object.name, "uid": object.uid},
             "status": status,
         });
-        api.patch_status(&object.name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(patch))
-            .await
-            .map_err(|error| Error::request("write the status of", object.kind, &object.name, error))?;
+        api.patch_status(
+            &object.name,
+            &PatchParams::apply(MANAGER).force(),
+            &Patch::Apply(patch),
+        )
+        .await
+        .map_err(|error| Error::request("write the status of", object.kind, &object.name, error))?;
         self.tell(object, "weftnet.dev/v1alpha1", events).await;
         Ok(Outcome::Done)
     }
@@ -194,7 +217,9 @@ impl Applier {
         same_status: bool,
     ) -> Result<Outcome, Error> {
         let api: Api<Node> = Api::all(self.client.clone());
-        let now = k8s_openapi::jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+        let now = k8s_openapi::jiff::Timestamp::now()
+            .strftime("%Y-%m-%dT%H:%M:%SZ")
+            .to_string();
         let mut entry = json!({
             "type": node_condition::TYPE,
             "status": node_condition::status(condition),
@@ -209,9 +234,13 @@ impl Applier {
             "metadata": {"uid": node.uid},
             "status": {"conditions": [entry]},
         });
-        api.patch_status(&node.name, &PatchParams::default(), &Patch::Strategic(patch))
-            .await
-            .map_err(|error| Error::request("write the status of", "Node", &node.name, error))?;
+        api.patch_status(
+            &node.name,
+            &PatchParams::default(),
+            &Patch::Strategic(patch),
+        )
+        .await
+        .map_err(|error| Error::request("write the status of", "Node", &node.name, error))?;
         let event = EventPlan {
             warning: condition.unavailable,
             reason: condition.reason.to_owned(),
@@ -232,7 +261,11 @@ impl Applier {
         };
         for plan in events {
             let event = Event {
-                type_: if plan.warning { EventType::Warning } else { EventType::Normal },
+                type_: if plan.warning {
+                    EventType::Warning
+                } else {
+                    EventType::Normal
+                },
                 reason: plan.reason.clone(),
                 note: Some(plan.note.clone()),
                 action: "Reconcile".to_owned(),

@@ -25,7 +25,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 pub async fn client(settings: &RunSettings) -> Result<Client, Error> {
     let config = match &settings.kubeconfig {
         Some(path) => {
-            let file = Kubeconfig::read_from(path).map_err(|error| Error::Configuration(error.into()))?;
+            let file =
+                Kubeconfig::read_from(path).map_err(|error| Error::Configuration(error.into()))?;
             Config::from_custom_kubeconfig(file, &KubeConfigOptions::default())
                 .await
                 .map_err(|error| Error::Configuration(error.into()))?

@@ -69,9 +69,16 @@ fn pool_plans(
         .pools
         .iter()
         .map(|(name, pool)| {
-            let conditions = pools::status::conditions(snapshot, name, pool, pools, &blocks.findings);
-            let stored = pool.status.as_ref().map(|status| status.conditions.as_slice());
-            let used = snapshot.blocks.values().any(|block| block.spec.pool == *name);
+            let conditions =
+                pools::status::conditions(snapshot, name, pool, pools, &blocks.findings);
+            let stored = pool
+                .status
+                .as_ref()
+                .map(|status| status.conditions.as_slice());
+            let used = snapshot
+                .blocks
+                .values()
+                .any(|block| block.spec.pool == *name);
             let plan = ObjectPlan {
                 events: condition::events(stored.unwrap_or_default(), &conditions),
                 status: pools::status::status(snapshot, name, pool, pools, &conditions),
@@ -97,8 +104,14 @@ fn overlay_plans(
                 .unwrap_or_default();
             let conditions =
                 overlays::status::conditions(snapshot, name, overlay, overlays, nodes, &progress);
-            let stored = overlay.status.as_ref().map(|status| status.conditions.as_slice());
-            let used = snapshot.pools.values().any(|pool| pool.spec.overlay_ref.name == *name);
+            let stored = overlay
+                .status
+                .as_ref()
+                .map(|status| status.conditions.as_slice());
+            let used = snapshot
+                .pools
+                .values()
+                .any(|pool| pool.spec.overlay_ref.name == *name);
             let plan = ObjectPlan {
                 events: condition::events(stored.unwrap_or_default(), &conditions),
                 status: overlays::status::status(snapshot, overlay, &progress, &conditions),

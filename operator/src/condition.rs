@@ -86,38 +86,54 @@ pub fn merge(
         .collect()
 }
 
-/// One Event per condition that changed its status or reason. The summary Ready is left out: what
-/// it sums up has its own.
+/// What changed, each told once. The summaries Ready, Reconciling and Stalled are left out: what
+/// they sum up has its own.
 #[must_use]
 pub fn events(stored: &[Condition], wanted: &[ConditionPlan]) -> Vec<EventPlan> {
-    wanted
-        .iter()
-        .filter(|plan| {
-            !matches!(
-                plan.type_,
-                ConditionType::Ready | ConditionType::Reconciling | ConditionType::Stalled
-            )
-        })
-        .filter(|plan| {
-            find(stored, plan.type_)
-                .is_none_or(|old| old.status != plan.status.as_str() || old.reason != plan.reason)
-        })
-        .map(|plan| EventPlan {
-            warning: plan.reason != reason::OK && plan.type_ != ConditionType::MTUReduced,
-            reason: if plan.reason == reason::OK {
-                plan.type_.as_str().to_owned()
-            } else {
-                plan.reason.to_owned()
-            },
-            note: plan.message.chars().take(LONGEST_NOTE).collect(),
-        })
-        .collect()
+    let mut events: Vec<EventPlan> = Vec::new();
+    for plan in wanted.iter().filter(|plan| !is_summary(plan.type_)) {
+        let old = find(stored, plan.type_);
+        if old.is_some_and(|old| old.status == plan.status.as_str() && old.reason == plan.reason) {
+            continue;
+        }
+        let event = event(old, plan);
+        if !events.iter().any(|told| told.note == event.note) {
+            events.push(event);
+        }
+    }
+    events
+}
+
+fn is_summary(type_: ConditionType) -> bool {
+    matches!(
+        type_,
+        ConditionType::Ready | ConditionType::Reconciling | ConditionType::Stalled
+    )
+}
+
+fn event(old: Option<&Condition>, plan: &ConditionPlan) -> EventPlan {
+    let well = plan.reason == reason::OK;
+    // That nodes are not ready is news only if they have been.
+    let expected = plan.type_ == ConditionType::MTUReduced
+        || (plan.reason == reason::NODES_NOT_READY && old.is_none_or(|old| old.status != "True"));
+    EventPlan {
+        warning: !well && !expected,
+        reason: if well {
+            plan.type_.as_str()
+        } else {
+            plan.reason
+        }
+        .to_owned(),
+        note: plan.message.chars().take(LONGEST_NOTE).collect(),
+    }
 }
 
 /// The stored condition of a type.
 #[must_use]
 pub fn find(stored: &[Condition], type_: ConditionType) -> Option<&Condition> {
-    stored.iter().find(|condition| condition.type_ == type_.as_str())
+    stored
+        .iter()
+        .find(|condition| condition.type_ == type_.as_str())
 }
 
 /// Whether a stored condition of a type is True.

@@ -112,14 +112,22 @@ pub fn diff(plan: &ApiPlan, snapshot: &Snapshot) -> Vec<Change> {
     }
     for (name, overlay) in overlays {
         let object = Target::of("Overlay", &snapshot.overlays[name].metadata);
-        changes.extend(finalizers(object, &snapshot.overlays[name].metadata, overlay));
+        changes.extend(finalizers(
+            object,
+            &snapshot.overlays[name].metadata,
+            overlay,
+        ));
     }
     for (node, spec) in node_networks {
         let stored = snapshot.node_networks.get(node);
         if stored.is_none_or(|stored| stored.spec != *spec) {
             changes.push(Change::NodeNetwork {
                 node: node.clone(),
-                uid: snapshot.nodes[node].metadata.uid.clone().unwrap_or_default(),
+                uid: snapshot.nodes[node]
+                    .metadata
+                    .uid
+                    .clone()
+                    .unwrap_or_default(),
                 spec: Box::new(spec.clone()),
             });
         }
@@ -129,7 +137,7 @@ pub fn diff(plan: &ApiPlan, snapshot: &Snapshot) -> Vec<Change> {
     changes.extend(blocks.create.iter().cloned().map(Change::CreateBlock));
     for (name, pool) in pools {
         let stored = &snapshot.pools[name];
-        if stored.status.as_ref() != Some(&pool.status) {
+        if pool.finalizer != FinalizerPlan::Remove && stored.status.as_ref() != Some(&pool.status) {
             changes.push(Change::PoolStatus {
                 object: Target::of("IPPool", &stored.metadata),
                 status: Box::new(pool.status.clone()),
@@ -139,7 +147,9 @@ pub fn diff(plan: &ApiPlan, snapshot: &Snapshot) -> Vec<Change> {
     }
     for (name, overlay) in overlays {
         let stored = &snapshot.overlays[name];
-        if stored.status.as_ref() != Some(&overlay.status) {
+        if overlay.finalizer != FinalizerPlan::Remove
+            && stored.status.as_ref() != Some(&overlay.status)
+        {
             changes.push(Change::OverlayStatus {
                 object: Target::of("Overlay", &stored.metadata),
                 status: Box::new(overlay.status.clone()),
@@ -192,7 +202,9 @@ impl Change {
     #[must_use]
     pub fn is_urgent(&self) -> bool {
         match self {
-            Self::PoolStatus { events, .. } | Self::OverlayStatus { events, .. } => !events.is_empty(),
+            Self::PoolStatus { events, .. } | Self::OverlayStatus { events, .. } => {
+                !events.is_empty()
+            }
             _ => true,
         }
     }
@@ -202,33 +214,68 @@ impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Finalizers { object, finalizers } => {
-                write!(f, "{} {}: finalizers {finalizers:?}", object.kind, object.name)
+                write!(
+                    f,
+                    "{} {}: finalizers {finalizers:?}",
+                    object.kind, object.name
+                )
             }
             Self::NodeNetwork { node, spec, .. } => {
                 write!(f, "NodeNetwork {node}: {}", json(spec))
             }
             Self::CreateBlock(block) => {
-                let NewBlock { name, cidr, pool, node } = block;
+                let NewBlock {
+                    name,
+                    cidr,
+                    pool,
+                    node,
+                } = block;
                 write!(f, "create IPBlock {name}: {cidr} of {pool} for {node}")
             }
             Self::DrainBlock(drain) => {
-                write!(f, "drain IPBlock {}: {}", drain.block.name, drain.reason.as_str())
+                write!(
+                    f,
+                    "drain IPBlock {}: {}",
+                    drain.block.name,
+                    drain.reason.as_str()
+                )
             }
             Self::DeleteBlock(delete) => {
-                write!(f, "delete IPBlock {}: {}", delete.block.name, delete.reason.as_str())
+                write!(
+                    f,
+                    "delete IPBlock {}: {}",
+                    delete.block.name,
+                    delete.reason.as_str()
+                )
             }
-            Self::PoolStatus { object, status, events } => {
+            Self::PoolStatus {
+                object,
+                status,
+                events,
+            } => {
                 write!(f, "status of IPPool {}: {}", object.name, json(status))?;
                 tell(f, events)
             }
-            Self::OverlayStatus { object, status, events } => {
+            Self::OverlayStatus {
+                object,
+                status,
+                events,
+            } => {
                 write!(f, "status of Overlay {}: {}", object.name, json(status))?;
                 tell(f, events)
             }
-            Self::NodeCondition { node, condition, .. } => {
+            Self::NodeCondition {
+                node, condition, ..
+            } => {
                 let status = node_condition::status(condition);
-                let NodeConditionPlan { reason, message, .. } = condition;
-                write!(f, "Node {}: NetworkUnavailable={status} {reason}: {message}", node.name)
+                let NodeConditionPlan {
+                    reason, message, ..
+                } = condition;
+                write!(
+                    f,
+                    "Node {}: NetworkUnavailable={status} {reason}: {message}",
+                    node.name
+                )
             }
         }
     }

@@ -4,10 +4,14 @@
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// No configuration to reach the API server.
-    #[error("failed to read the configuration for the API server: give --kubeconfig, or run in a pod with a service account")]
+    #[error(
+        "failed to read the configuration for the API server: give --kubeconfig, or run in a pod with a service account"
+    )]
     Configuration(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// An address in `--api-server` that cannot be used.
-    #[error("failed to use {value:?} in --api-server (WEFT_API_SERVER): write host:port, such as 192.0.2.10:6443")]
+    #[error(
+        "failed to use {value:?} in --api-server (WEFT_API_SERVER): write host:port, such as 192.0.2.10:6443"
+    )]
     ApiServerAddress {
         /// The address.
         value: String,
@@ -56,7 +60,12 @@ pub enum Error {
 impl Error {
     /// A refused request.
     #[must_use]
-    pub fn request(verb: &'static str, kind: &'static str, name: &str, source: kube::Error) -> Self {
+    pub fn request(
+        verb: &'static str,
+        kind: &'static str,
+        name: &str,
+        source: kube::Error,
+    ) -> Self {
         Self::Request {
             verb,
             kind,

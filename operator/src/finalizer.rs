@@ -29,13 +29,22 @@ pub fn plan(metadata: &ObjectMeta, used: bool) -> FinalizerPlan {
 /// Whether the object has it.
 #[must_use]
 pub fn is_set(metadata: &ObjectMeta) -> bool {
-    metadata.finalizers.iter().flatten().any(|finalizer| finalizer == IN_USE)
+    metadata
+        .finalizers
+        .iter()
+        .flatten()
+        .any(|finalizer| finalizer == IN_USE)
 }
 
 /// The object's finalizers after the change.
 #[must_use]
 pub fn after(metadata: &ObjectMeta, plan: FinalizerPlan) -> Vec<String> {
-    let others = metadata.finalizers.iter().flatten().filter(|finalizer| *finalizer != IN_USE).cloned();
+    let others = metadata
+        .finalizers
+        .iter()
+        .flatten()
+        .filter(|finalizer| *finalizer != IN_USE)
+        .cloned();
     match plan {
         FinalizerPlan::Remove => others.collect(),
         FinalizerPlan::Keep | FinalizerPlan::Add => others.chain([IN_USE.to_owned()]).collect(),

@@ -34,7 +34,9 @@ pub async fn listen(port: u16) -> Result<TcpListener, Error> {
         Ok(listener) => Ok(listener),
         Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => Err(failed(error)),
         // A kernel without IPv6.
-        Err(_) => TcpListener::bind(SocketAddr::from(([0, 0, 0, 0], port))).await.map_err(failed),
+        Err(_) => TcpListener::bind(SocketAddr::from(([0, 0, 0, 0], port)))
+            .await
+            .map_err(failed),
     }
 }
 

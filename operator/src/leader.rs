@@ -85,7 +85,10 @@ impl Elector {
         if self.leads.send_replace(false) {
             let released = tokio::time::timeout(RETRY_PERIOD, self.release()).await;
             if !matches!(released, Ok(Ok(()))) {
-                tracing::warn!(lease = self.lease, "the Lease was not given back: the next leader waits until it expires");
+                tracing::warn!(
+                    lease = self.lease,
+                    "the Lease was not given back: the next leader waits until it expires"
+                );
             }
         }
     }
@@ -95,12 +98,18 @@ impl Elector {
         let mut renewed: Option<Instant> = None;
         loop {
             let began = Instant::now();
-            let attempt = tokio::time::timeout(RENEW_DEADLINE / 2, self.attempt(&mut observed)).await;
+            let attempt =
+                tokio::time::timeout(RENEW_DEADLINE / 2, self.attempt(&mut observed)).await;
             match attempt {
                 Ok(Ok(true)) => renewed = Some(began),
                 Ok(Ok(false)) => renewed = None,
-                Ok(Err(error)) => tracing::warn!(error = %Chain(&error), "the Lease could not be read or written"),
-                Err(_) => tracing::warn!(lease = self.lease, "the API server did not answer about the Lease in time"),
+                Ok(Err(error)) => {
+                    tracing::warn!(error = %Chain(&error), "the Lease could not be read or written")
+                }
+                Err(_) => tracing::warn!(
+                    lease = self.lease,
+                    "the API server did not answer about the Lease in time"
+                ),
             }
             let leads = renewed.is_some_and(|at| at.elapsed() < RENEW_DEADLINE);
             self.announce(leads);
@@ -109,23 +118,41 @@ impl Elector {
     }
 
     fn announce(&self, leads: bool) {
-        let changed = self.leads.send_if_modified(|held| std::mem::replace(held, leads) != leads);
+        let changed = self
+            .leads
+            .send_if_modified(|held| std::mem::replace(held, leads) != leads);
         if changed && leads {
             tracing::info!(lease = self.lease, identity = self.identity, "leading");
         } else if changed {
-            tracing::warn!(lease = self.lease, identity = self.identity, "not leading any more");
+            tracing::warn!(
+                lease = self.lease,
+                identity = self.identity,
+                "not leading any more"
+            );
         }
     }
 
     /// One look at the Lease, and one write if it is ours to write; whether it is ours afterwards.
     async fn attempt(&self, observed: &mut Observed) -> Result<bool, Error> {
         let failed = |verb, error| Error::request(verb, "Lease", &self.lease, error);
-        let lease = self.api.get_opt(&self.lease).await.map_err(|error| failed("get", error))?;
+        let lease = self
+            .api
+            .get_opt(&self.lease)
+            .await
+            .map_err(|error| failed("get", error))?;
         let spec = lease.as_ref().and_then(|lease| lease.spec.clone());
-        let decision = decide(spec.as_ref(), &self.identity, observed, Instant::now().into_std());
+        let decision = decide(
+            spec.as_ref(),
+            &self.identity,
+            observed,
+            Instant::now().into_std(),
+        );
         let next = match decision {
             Decision::Wait => return Ok(false),
-            Decision::Write { transitions, acquired } => self.spec(spec.as_ref(), transitions, acquired),
+            Decision::Write {
+                transitions,
+                acquired,
+            } => self.spec(spec.as_ref(), transitions, acquired),
         };
         let params = PostParams::default();
         let written = match lease {

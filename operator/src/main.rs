@@ -8,7 +8,9 @@ fn main() -> anyhow::Result<()> {
     match Cli::parse().command {
         Command::Run(settings) => {
             telemetry::start(&settings.log, settings.log_format)?;
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()?;
             runtime.block_on(run::run(*settings))?;
             // Requests that still hang do not keep the process.
             runtime.shutdown_background();

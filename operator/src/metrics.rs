@@ -50,21 +50,45 @@ impl Default for Metrics {
     fn default() -> Self {
         let mut registry = Registry::with_prefix("weft_operator");
         let leading = Gauge::default();
-        registry.register("leading", "1 while this process holds the Lease", leading.clone());
+        registry.register(
+            "leading",
+            "1 while this process holds the Lease",
+            leading.clone(),
+        );
         let compiles = Counter::default();
-        registry.register("compiles", "Compilations of the whole plan", compiles.clone());
+        registry.register(
+            "compiles",
+            "Compilations of the whole plan",
+            compiles.clone(),
+        );
         let writes = Family::default();
-        registry.register("writes", "Writes to the API by kind and result", writes.clone());
+        registry.register(
+            "writes",
+            "Writes to the API by kind and result",
+            writes.clone(),
+        );
         let blocks = Family::default();
         registry.register("pool_blocks", "Blocks granted", blocks.clone());
         let allocated = Family::default();
-        registry.register("pool_addresses_allocated", "Addresses that pods have", allocated.clone());
+        registry.register(
+            "pool_addresses_allocated",
+            "Addresses that pods have",
+            allocated.clone(),
+        );
         let free = Family::default();
-        registry.register("pool_addresses_free", "Addresses that pods could get", free.clone());
+        registry.register(
+            "pool_addresses_free",
+            "Addresses that pods could get",
+            free.clone(),
+        );
         let nodes = Gauge::default();
         registry.register("nodes", "Nodes known", nodes.clone());
         let findings = Gauge::default();
-        registry.register("findings", "Exhausted pools and overlapping blocks", findings.clone());
+        registry.register(
+            "findings",
+            "Exhausted pools and overlapping blocks",
+            findings.clone(),
+        );
         Self {
             registry,
             leading,
@@ -94,8 +118,12 @@ impl Metrics {
                     pool: name.clone(),
                     family: family.family.clone(),
                 };
-                self.blocks.get_or_create(&labels).set(family.blocks.parse().unwrap_or(0));
-                self.allocated.get_or_create(&labels).set(number(&family.allocated));
+                self.blocks
+                    .get_or_create(&labels)
+                    .set(family.blocks.parse().unwrap_or(0));
+                self.allocated
+                    .get_or_create(&labels)
+                    .set(number(&family.allocated));
                 self.free.get_or_create(&labels).set(number(&family.free));
             }
         }

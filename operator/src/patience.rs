@@ -36,7 +36,8 @@ impl Patience {
         for node in missing {
             self.gone_since.entry(node.clone()).or_insert(now);
         }
-        self.heard.retain(|node, _| snapshot.nodes.contains_key(node));
+        self.heard
+            .retain(|node, _| snapshot.nodes.contains_key(node));
         for (name, node) in &snapshot.nodes {
             let report = snapshot.reports.get(name);
             let what = (
@@ -88,7 +89,9 @@ mod tests {
             state: BlockState::Active,
         };
         let mut snapshot = Snapshot::default();
-        snapshot.blocks.insert("b".to_owned(), Arc::new(IPBlock::new("b", spec)));
+        snapshot
+            .blocks
+            .insert("b".to_owned(), Arc::new(IPBlock::new("b", spec)));
         snapshot
     }
 
@@ -106,7 +109,9 @@ mod tests {
         assert_eq!(snapshot.gone["n"], seconds(0));
         patience.observe(&mut snapshot, seconds(160));
         assert_eq!(snapshot.gone["n"], seconds(60));
-        snapshot.nodes.insert("n".to_owned(), Arc::new(Node::default()));
+        snapshot
+            .nodes
+            .insert("n".to_owned(), Arc::new(Node::default()));
         patience.observe(&mut snapshot, seconds(170));
         assert!(snapshot.gone.is_empty());
         snapshot.nodes.clear();
@@ -118,7 +123,9 @@ mod tests {
     fn each_report_ends_a_silence() {
         let mut patience = Patience::default();
         let mut snapshot = Snapshot::default();
-        snapshot.nodes.insert("n".to_owned(), Arc::new(Node::default()));
+        snapshot
+            .nodes
+            .insert("n".to_owned(), Arc::new(Node::default()));
         patience.observe(&mut snapshot, seconds(0));
         patience.observe(&mut snapshot, seconds(400));
         assert_eq!(snapshot.silent["n"], seconds(400));

@@ -50,8 +50,12 @@ pub async fn run(settings: RunSettings) -> Result<(), Error> {
     let mut tasks = JoinSet::new();
     tasks.spawn(health::serve(listener, Arc::clone(&health)));
 
-    let (elector, leadership) =
-        Elector::new(client.clone(), &settings.namespace, &settings.lease_name, &identity);
+    let (elector, leadership) = Elector::new(
+        client.clone(),
+        &settings.namespace,
+        &settings.lease_name,
+        &identity,
+    );
     let (stop, stopped) = oneshot::channel::<()>();
     let election = tokio::spawn(elector.run(async {
         let _ = stopped.await;
@@ -90,7 +94,12 @@ pub struct Controller {
 
 impl Controller {
     /// Runs until a background task ends, which none should.
-    pub async fn run(mut self, client: &Client, options: WatchOptions, tasks: &mut JoinSet<()>) -> Error {
+    pub async fn run(
+        mut self,
+        client: &Client,
+        options: WatchOptions,
+        tasks: &mut JoinSet<()>,
+    ) -> Error {
         let bell = Arc::new(Notify::new());
         let stores = Stores::start(client, &bell, options, tasks);
         let began = Instant::now();
@@ -133,7 +142,11 @@ impl Controller {
         if state.counts_wait {
             wait = wait.min(COUNTS_INTERVAL);
         }
-        if self.write(&changes).await { wait } else { RETRY }
+        if self.write(&changes).await {
+            wait
+        } else {
+            RETRY
+        }
     }
 
     fn changes(&self, snapshot: &Snapshot, state: &mut LoopState) -> Vec<Change> {
@@ -141,7 +154,9 @@ impl Controller {
         self.health.metrics.record(snapshot, &plan);
         let mut changes = diff(&plan, snapshot);
         let now = Instant::now();
-        let counts_due = state.counts_written.is_none_or(|at| now.duration_since(at) >= COUNTS_INTERVAL);
+        let counts_due = state
+            .counts_written
+            .is_none_or(|at| now.duration_since(at) >= COUNTS_INTERVAL);
         state.counts_wait = false;
         if counts_due {
             if changes.iter().any(|change| !change.is_urgent()) {
@@ -199,13 +214,28 @@ struct LoopState {
 fn tell(change: &Change) {
     match change {
         Change::CreateBlock(block) => {
-            tracing::info!(block = block.name, pool = block.pool, node = block.node, "granted a block");
+            tracing::info!(
+                block = block.name,
+                pool = block.pool,
+                node = block.node,
+                "granted a block"
+            );
         }
         Change::DrainBlock(drain) => {
-            tracing::info!(block = drain.block.name, node = drain.block.node, reason = drain.reason.as_str(), "draining a block");
+            tracing::info!(
+                block = drain.block.name,
+                node = drain.block.node,
+                reason = drain.reason.as_str(),
+                "draining a block"
+            );
         }
         Change::DeleteBlock(delete) => {
-            tracing::info!(block = delete.block.name, node = delete.block.node, reason = delete.reason.as_str(), "took a block back");
+            tracing::info!(
+                block = delete.block.name,
+                node = delete.block.node,
+                reason = delete.reason.as_str(),
+                "took a block back"
+            );
         }
         _ => tracing::debug!(change = change.verb(), "wrote"),
     }
@@ -213,8 +243,14 @@ fn tell(change: &Change) {
 
 /// When the next grace period ends, at most a tick away.
 fn next_deadline(snapshot: &Snapshot) -> Duration {
-    let gone = snapshot.gone.values().map(|gone| (snapshot.node_grace, *gone));
-    let silent = snapshot.silent.values().map(|silent| (snapshot.agent_grace, *silent));
+    let gone = snapshot
+        .gone
+        .values()
+        .map(|gone| (snapshot.node_grace, *gone));
+    let silent = snapshot
+        .silent
+        .values()
+        .map(|silent| (snapshot.agent_grace, *silent));
     gone.chain(silent)
         .filter(|(grace, passed)| passed < grace)
         .map(|(grace, passed)| grace - passed)
@@ -227,7 +263,10 @@ fn whole_seconds(now: Timestamp) -> Timestamp {
 }
 
 async fn termination() {
-    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+    let (Ok(mut term), Ok(mut int)) = (
+        signal(SignalKind::terminate()),
+        signal(SignalKind::interrupt()),
+    ) else {
         return std::future::pending().await;
     };
     tokio::select! {

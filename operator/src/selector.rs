@@ -30,3 +30,42 @@ pub fn matches(selector: &Selector, labels: Option<&BTreeMap<String, String>>) -
     static NONE: BTreeMap<String, String> = BTreeMap::new();
     selector.matches(labels.unwrap_or(&NONE))
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn selectors_match_as_kubernetes_matches() {
+        let labels = BTreeMap::from([("zone".to_owned(), "a".to_owned())]);
+        let cases = [
+            (json!({}), true),
+            (json!({"matchLabels": {"zone": "a"}}), true),
+            (json!({"matchLabels": {"zone": "b"}}), false),
+            (
+                json!({"matchExpressions": [{"key": "disk", "operator": "NotIn", "values": ["ssd"]}]}),
+                true,
+            ),
+            (
+                json!({"matchExpressions": [{"key": "disk", "operator": "DoesNotExist"}]}),
+                true,
+            ),
+            (
+                json!({"matchExpressions": [{"key": "disk", "operator": "Exists"}]}),
+                false,
+            ),
+            (
+                json!({"matchLabels": {"zone": "a"}, "matchExpressions": [{"key": "zone", "operator": "In", "values": ["b"]}]}),
+                false,
+            ),
+        ];
+        for (selector, expected) in cases {
+            let selector: LabelSelector = serde_json::from_value(selector).unwrap();
+            let parsed = parse("spec.nodeSelector", Some(&selector)).unwrap();
+            assert_eq!(matches(&parsed, Some(&labels)), expected, "{selector:?}");
+        }
+        assert!(matches(&parse("spec.nodeSelector", None).unwrap(), None));
+    }
+}

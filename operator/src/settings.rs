@@ -79,7 +79,8 @@ pub enum LogFormat {
 /// # Errors
 /// A sentence that says what to write.
 pub fn duration(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("{text:?} is not a duration: write a number and a unit, such as 5m or 90s");
+    let wrong =
+        || format!("{text:?} is not a duration: write a number and a unit, such as 5m or 90s");
     let mut total = Duration::ZERO;
     let mut rest = text;
     if rest.is_empty() {
@@ -99,7 +100,9 @@ pub fn duration(text: &str) -> Result<Duration, String> {
             _ => return Err(wrong()),
         };
         let part = number.checked_mul(millis).ok_or_else(wrong)?;
-        total = total.checked_add(Duration::from_millis(part)).ok_or_else(wrong)?;
+        total = total
+            .checked_add(Duration::from_millis(part))
+            .ok_or_else(wrong)?;
         rest = &rest[unit_end..];
     }
     Ok(total)
@@ -117,7 +120,12 @@ mod tests {
 
     #[test]
     fn durations_read_as_kubernetes_writes_them() {
-        for (text, seconds) in [("5m", 300.0), ("1h30m", 5400.0), ("90s", 90.0), ("500ms", 0.5)] {
+        for (text, seconds) in [
+            ("5m", 300.0),
+            ("1h30m", 5400.0),
+            ("90s", 90.0),
+            ("500ms", 0.5),
+        ] {
             assert_eq!(duration(text).unwrap().as_secs_f64(), seconds, "{text}");
         }
         for text in ["", "5", "m", "5 m", "-5m", "5d", "99999999999999999999s"] {

@@ -43,7 +43,12 @@ pub struct WatchOptions {
 
 impl Stores {
     /// Starts all watches; `bell` rings at each change.
-    pub fn start(client: &Client, bell: &Arc<Notify>, options: WatchOptions, tasks: &mut JoinSet<()>) -> Self {
+    pub fn start(
+        client: &Client,
+        bell: &Arc<Notify>,
+        options: WatchOptions,
+        tasks: &mut JoinSet<()>,
+    ) -> Self {
         let mut starter = Starter {
             client,
             bell,
@@ -111,7 +116,10 @@ pub fn service_networks(
 ) -> BTreeMap<String, Vec<IpNet>> {
     let mut networks: BTreeMap<String, Vec<IpNet>> = BTreeMap::new();
     for cidr in cidrs {
-        let listed = cidr.spec.iter().flat_map(|spec| spec.cidrs.iter().flatten());
+        let listed = cidr
+            .spec
+            .iter()
+            .flat_map(|spec| spec.cidrs.iter().flatten());
         networks.insert(
             format!("ServiceCIDR {}", cidr.name_any()),
             listed.filter_map(|text| text.parse().ok()).collect(),
@@ -119,14 +127,21 @@ pub fn service_networks(
     }
     let known: Vec<IpNet> = networks.values().flatten().copied().collect();
     for service in services {
-        let addresses = service.spec.iter().flat_map(|spec| spec.cluster_ips.iter().flatten());
+        let addresses = service
+            .spec
+            .iter()
+            .flat_map(|spec| spec.cluster_ips.iter().flatten());
         let outside: Vec<IpNet> = addresses
             .filter_map(|text| text.parse::<IpAddr>().ok())
             .filter(|address| !known.iter().any(|network| network.contains(address)))
             .map(IpNet::from)
             .collect();
         if !outside.is_empty() {
-            let name = format!("Service {}/{}", service.namespace().unwrap_or_default(), service.name_any());
+            let name = format!(
+                "Service {}/{}",
+                service.namespace().unwrap_or_default(),
+                service.name_any()
+            );
             networks.insert(name, outside);
         }
     }
@@ -148,7 +163,8 @@ impl Starter<'_> {
     {
         let (store, writer) = reflector::store();
         let api: Api<K> = Api::all(self.client.clone());
-        self.tasks.spawn(run(api, writer, Arc::clone(self.bell), self.options, trim));
+        self.tasks
+            .spawn(run(api, writer, Arc::clone(self.bell), self.options, trim));
         store
     }
 }
@@ -183,7 +199,8 @@ async fn run<K>(
                     bell.notify_one();
                 }
                 Err(error) => {
-                    refused = config.initial_list_strategy == watcher::InitialListStrategy::StreamingList
+                    refused = config.initial_list_strategy
+                        == watcher::InitialListStrategy::StreamingList
                         && is_refused(&error);
                     if refused {
                         break;
@@ -213,8 +230,15 @@ fn state<K: Resource<DynamicType = ()> + Clone + 'static>(store: &Store<K>) -> O
     is_ready(store).then(|| store.state())
 }
 
-fn by_name<K: Resource<DynamicType = ()> + Clone + 'static>(store: &Store<K>) -> Option<BTreeMap<String, Arc<K>>> {
-    Some(state(store)?.into_iter().map(|object| (object.name_any(), object)).collect())
+fn by_name<K: Resource<DynamicType = ()> + Clone + 'static>(
+    store: &Store<K>,
+) -> Option<BTreeMap<String, Arc<K>>> {
+    Some(
+        state(store)?
+            .into_iter()
+            .map(|object| (object.name_any(), object))
+            .collect(),
+    )
 }
 
 fn is_ready<K: Resource<DynamicType = ()> + Clone + 'static>(store: &Store<K>) -> bool {

@@ -11,9 +11,14 @@ use crate::settings::LogFormat;
 pub fn start(filter: &str, format: LogFormat) -> anyhow::Result<()> {
     // What a request met with is said once, by whoever sent it.
     let quiet = format!("kube_client=off,kube_runtime=off,tower=off,{filter}");
-    let filter = EnvFilter::try_new(quiet)
-        .map_err(|error| anyhow::anyhow!("--log {filter:?} cannot be read ({error}): write info, debug, or weft_operator=debug"))?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let filter = EnvFilter::try_new(quiet).map_err(|error| {
+        anyhow::anyhow!(
+            "--log {filter:?} cannot be read ({error}): write info, debug, or weft_operator=debug"
+        )
+    })?;
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
     match format {
         LogFormat::Text => builder.init(),
         LogFormat::Json => builder.json().init(),

@@ -94,11 +94,15 @@ impl Agent {
             let refused = younger.contains(&block.name_any()) && !self.character.careless;
             let active = block.spec.state == BlockState::Active && !self.released.contains(&uid);
             if active && !refused {
-                *free.entry(block.spec.pool.clone()).or_insert(0) += self.assign(block, &uid, &mut ledger);
+                *free.entry(block.spec.pool.clone()).or_insert(0) +=
+                    self.assign(block, &uid, &mut ledger);
             }
             self.give_back(&uid, block.spec.state == BlockState::Draining, &mut ledger);
             let allocated = self.mine.values().filter(|owner| **owner == uid).count();
-            if block.spec.state == BlockState::Draining && allocated == 0 && self.released.insert(uid.clone()) {
+            if block.spec.state == BlockState::Draining
+                && allocated == 0
+                && self.released.insert(uid.clone())
+            {
                 ledger.released.insert(uid.clone());
             }
             used.push(json!({
@@ -116,7 +120,9 @@ impl Agent {
     /// One more address of a block; how many are left.
     fn assign(&mut self, block: &IPBlock, uid: &str, ledger: &mut Ledger) -> usize {
         let cidr: IpNet = block.spec.cidr.parse().expect("a network");
-        let mut left: Vec<IpAddr> = all(cidr).filter(|address| !self.mine.contains_key(address)).collect();
+        let mut left: Vec<IpAddr> = all(cidr)
+            .filter(|address| !self.mine.contains_key(address))
+            .collect();
         if let Some(address) = (!left.is_empty()).then(|| left.remove(self.round % left.len())) {
             let node = &self.character.node;
             if let Some(other) = ledger.owners.insert(address, node.clone()) {
@@ -136,7 +142,11 @@ impl Agent {
             .filter(|(_, block)| *block == uid)
             .map(|(address, _)| *address)
             .collect();
-        let count = if all { of_block.len() } else { usize::from(self.round % 3 == 0) };
+        let count = if all {
+            of_block.len()
+        } else {
+            usize::from(self.round.is_multiple_of(3))
+        };
         for address in of_block.into_iter().take(count) {
             self.mine.remove(&address);
             if ledger.owners.get(&address) == Some(&self.character.node) {
@@ -153,21 +163,33 @@ impl Agent {
             "metadata": {"name": node}, "spec": spec,
         });
         let params = PatchParams::apply("weft-agent").force();
-        api.patch(node, &params, &Patch::Apply(patch)).await.expect("the report is taken");
+        api.patch(node, &params, &Patch::Apply(patch))
+            .await
+            .expect("the report is taken");
     }
 }
 
 fn younger(blocks: &[Arc<IPBlock>]) -> BTreeSet<String> {
     let named: Vec<(String, String, &IPBlock)> = blocks
         .iter()
-        .map(|block| (block.name_any(), block.resource_version().unwrap_or_default(), block.as_ref()))
+        .map(|block| {
+            (
+                block.name_any(),
+                block.resource_version().unwrap_or_default(),
+                block.as_ref(),
+            )
+        })
         .collect();
-    overlapped(named.iter().map(|(name, version, block)| BlockAge {
-        name,
-        cidr: block.spec.cidr.parse().expect("a network"),
-        created: block.creation_timestamp().map_or(0, |time| time.0.as_second()),
-        draining: block.spec.state == BlockState::Draining,
-        resource_version: version,
+    overlapped(named.iter().map(|(name, version, block)| {
+        BlockAge {
+            name,
+            cidr: block.spec.cidr.parse().expect("a network"),
+            created: block
+                .creation_timestamp()
+                .map_or(0, |time| time.0.as_second()),
+            draining: block.spec.state == BlockState::Draining,
+            resource_version: version,
+        }
     }))
     .into_keys()
     .map(str::to_owned)

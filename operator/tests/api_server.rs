@@ -39,8 +39,18 @@ impl ApiServer {
         let etcd = Command::new(program("etcd"))
             .args(["--unsafe-no-fsync", "--data-dir"])
             .arg(path("etcd"))
-            .args(["--listen-client-urls", &etcd_url, "--advertise-client-urls", &etcd_url])
-            .args(["--listen-peer-urls", &peer_url, "--initial-advertise-peer-urls", &peer_url])
+            .args([
+                "--listen-client-urls",
+                &etcd_url,
+                "--advertise-client-urls",
+                &etcd_url,
+            ])
+            .args([
+                "--listen-peer-urls",
+                &peer_url,
+                "--initial-advertise-peer-urls",
+                &peer_url,
+            ])
             .args(["--initial-cluster", &format!("default={peer_url}")])
             .stdout(Stdio::null())
             .stderr(log("etcd.log"))
@@ -49,17 +59,46 @@ impl ApiServer {
         let key = rcgen::KeyPair::generate().expect("a key");
         std::fs::write(path("key.pem"), key.serialize_pem()).expect("the key is written");
         std::fs::write(path("public.pem"), key.public_key_pem()).expect("the key is written");
-        std::fs::write(path("tokens"), format!("{TOKEN},test,test,system:masters\n")).expect("tokens");
+        std::fs::write(
+            path("tokens"),
+            format!("{TOKEN},test,test,system:masters\n"),
+        )
+        .expect("tokens");
         let file = |name: &str| path(name).display().to_string();
         let server = Command::new(program("kube-apiserver"))
             .args(["--etcd-servers", &etcd_url])
-            .args(["--bind-address", "127.0.0.1", "--advertise-address", "127.0.0.1"])
-            .args(["--secure-port", &port.to_string(), "--cert-dir", &file("certs")])
-            .args(["--service-account-issuer", "https://test", "--service-cluster-ip-range", "10.96.0.0/16"])
+            .args([
+                "--bind-address",
+                "127.0.0.1",
+                "--advertise-address",
+                "127.0.0.1",
+            ])
+            .args([
+                "--secure-port",
+                &port.to_string(),
+                "--cert-dir",
+                &file("certs"),
+            ])
+            .args([
+                "--service-account-issuer",
+                "https://test",
+                "--service-cluster-ip-range",
+                "10.96.0.0/16",
+            ])
             .args(["--service-account-key-file", &file("public.pem")])
             .args(["--service-account-signing-key-file", &file("key.pem")])
-            .args(["--token-auth-file", &file("tokens"), "--authorization-mode", "AlwaysAllow"])
-            .args(["--endpoint-reconciler-type", "none", "--disable-admission-plugins", "ServiceAccount"])
+            .args([
+                "--token-auth-file",
+                &file("tokens"),
+                "--authorization-mode",
+                "AlwaysAllow",
+            ])
+            .args([
+                "--endpoint-reconciler-type",
+                "none",
+                "--disable-admission-plugins",
+                "ServiceAccount",
+            ])
             .stdout(Stdio::null())
             .stderr(log("kube-apiserver.log"))
             .spawn()
@@ -123,11 +162,26 @@ impl ApiServer {
         }
         eventually("the definitions are served", async || {
             let listed = [
-                Api::<weft_crds::IPPool>::all(client.clone()).list(&Default::default()).await.is_ok(),
-                Api::<weft_crds::Overlay>::all(client.clone()).list(&Default::default()).await.is_ok(),
-                Api::<weft_crds::IPBlock>::all(client.clone()).list(&Default::default()).await.is_ok(),
-                Api::<weft_crds::NodeNetwork>::all(client.clone()).list(&Default::default()).await.is_ok(),
-                Api::<weft_crds::NodeReport>::all(client.clone()).list(&Default::default()).await.is_ok(),
+                Api::<weft_crds::IPPool>::all(client.clone())
+                    .list(&Default::default())
+                    .await
+                    .is_ok(),
+                Api::<weft_crds::Overlay>::all(client.clone())
+                    .list(&Default::default())
+                    .await
+                    .is_ok(),
+                Api::<weft_crds::IPBlock>::all(client.clone())
+                    .list(&Default::default())
+                    .await
+                    .is_ok(),
+                Api::<weft_crds::NodeNetwork>::all(client.clone())
+                    .list(&Default::default())
+                    .await
+                    .is_ok(),
+                Api::<weft_crds::NodeReport>::all(client.clone())
+                    .list(&Default::default())
+                    .await
+                    .is_ok(),
             ];
             let namespaces: Api<k8s_openapi::api::core::v1::Namespace> = Api::all(client.clone());
             listed.iter().all(|listed| *listed) && namespaces.get("default").await.is_ok()
@@ -144,7 +198,13 @@ impl Drop for ApiServer {
         }
         if std::thread::panicking() {
             let log = std::fs::read_to_string(self.folder.path().join("kube-apiserver.log"));
-            let tail: Vec<String> = log.unwrap_or_default().lines().rev().take(15).map(str::to_owned).collect();
+            let tail: Vec<String> = log
+                .unwrap_or_default()
+                .lines()
+                .rev()
+                .take(15)
+                .map(str::to_owned)
+                .collect();
             for line in tail.into_iter().rev() {
                 eprintln!("kube-apiserver: {line}");
             }
@@ -156,7 +216,10 @@ impl Drop for ApiServer {
 pub async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     let began = Instant::now();
     while !holds().await {
-        assert!(began.elapsed() < LIMIT, "within {LIMIT:?} it did not happen that {what}");
+        assert!(
+            began.elapsed() < LIMIT,
+            "within {LIMIT:?} it did not happen that {what}"
+        );
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }
@@ -167,7 +230,9 @@ pub async fn create_node(client: &Client, name: &str, address: &str) {
     let node: Node = from(json!({
         "metadata": {"name": name, "labels": {"kubernetes.io/hostname": name}},
     }));
-    api.create(&PostParams::default(), &node).await.expect("the Node is taken");
+    api.create(&PostParams::default(), &node)
+        .await
+        .expect("the Node is taken");
     let status = json!({"status": {"addresses": [{"type": "InternalIP", "address": address}]}});
     api.patch_status(name, &PatchParams::default(), &Patch::Merge(status))
         .await
@@ -180,7 +245,9 @@ pub fn from<T: serde::de::DeserializeOwned>(value: Value) -> T {
 }
 
 fn program(name: &str) -> PathBuf {
-    let folders = std::env::var_os("WEFT_TEST_BIN").into_iter().chain(std::env::var_os("PATH"));
+    let folders = std::env::var_os("WEFT_TEST_BIN")
+        .into_iter()
+        .chain(std::env::var_os("PATH"));
     for folders in folders {
         for folder in std::env::split_paths(&folders) {
             let path = folder.join(name);
@@ -189,7 +256,9 @@ fn program(name: &str) -> PathBuf {
             }
         }
     }
-    panic!("{name} is neither in the folder WEFT_TEST_BIN nor in PATH: run `weft-lab assets` and set WEFT_TEST_BIN to what `weft-lab assets --print-dir` prints");
+    panic!(
+        "{name} is neither in the folder WEFT_TEST_BIN nor in PATH: run `weft-lab assets` and set WEFT_TEST_BIN to what `weft-lab assets --print-dir` prints"
+    );
 }
 
 fn free_ports<const N: usize>() -> [u16; N] {

@@ -21,7 +21,16 @@ async fn pools_nodes_and_blocks_live_and_go() {
     let client = server.client();
     let _operator = Operator::start(&server, "one", &["--node-grace=1s", "--agent-grace=3s"]);
     for node in ["n1", "n2"] {
-        create_node(&client, node, if node == "n1" { "192.0.2.1" } else { "192.0.2.2" }).await;
+        create_node(
+            &client,
+            node,
+            if node == "n1" {
+                "192.0.2.1"
+            } else {
+                "192.0.2.2"
+            },
+        )
+        .await;
     }
     overlay(&client).await;
     let pools: Api<IPPool> = Api::all(client.clone());
@@ -29,62 +38,117 @@ async fn pools_nodes_and_blocks_live_and_go() {
         "metadata": {"name": "default"},
         "spec": {"cidrs": [{"cidr": "10.64.0.0/16"}, {"cidr": "fd00:64::/56"}]},
     }));
-    pools.create(&PostParams::default(), &pool).await.expect("the IPPool is taken");
+    pools
+        .create(&PostParams::default(), &pool)
+        .await
+        .expect("the IPPool is taken");
 
-    eventually("each node has a block of each family and is told of the pool", async || {
-        let networks = Api::<NodeNetwork>::all(client.clone()).list(&Default::default()).await.unwrap();
-        let told = networks.iter().all(|network| {
-            network.spec.overlays.len() == 1 && network.spec.pools.len() == 1 && network.spec.pools[0].assignable
-        });
-        blocks(&client).await.len() == 4 && networks.items.len() == 2 && told
-    })
+    eventually(
+        "each node has a block of each family and is told of the pool",
+        async || {
+            let networks = Api::<NodeNetwork>::all(client.clone())
+                .list(&Default::default())
+                .await
+                .unwrap();
+            let told = networks.iter().all(|network| {
+                network.spec.overlays.len() == 1
+                    && network.spec.pools.len() == 1
+                    && network.spec.pools[0].assignable
+            });
+            blocks(&client).await.len() == 4 && networks.items.len() == 2 && told
+        },
+    )
     .await;
     for block in blocks(&client).await {
-        assert_eq!(weft_core::alloc::parse_block_name(&block.name_any()), block.spec.cidr.parse().ok());
+        assert_eq!(
+            weft_core::alloc::parse_block_name(&block.name_any()),
+            block.spec.cidr.parse().ok()
+        );
     }
 
     report(&client, "n1", json!([])).await;
-    eventually("Node n1 has a network, and Node n2 without an agent has none", async || {
-        report(&client, "n1", json!([])).await;
-        unavailable(&client, "n1").await == Some("False".to_owned())
-            && unavailable(&client, "n2").await == Some("True".to_owned())
-    })
+    eventually(
+        "Node n1 has a network, and Node n2 without an agent has none",
+        async || {
+            report(&client, "n1", json!([])).await;
+            unavailable(&client, "n1").await == Some("False".to_owned())
+                && unavailable(&client, "n2").await == Some("True".to_owned())
+        },
+    )
     .await;
     eventually("the pool's counts are those of the report", async || {
         let pool = pools.get("default").await.unwrap();
-        let summary = pool.status.and_then(|status| status.summary).unwrap_or_default();
+        let summary = pool
+            .status
+            .and_then(|status| status.summary)
+            .unwrap_or_default();
         summary.used == "5/0" && summary.free == "65531/4.7e21" && summary.nodes == 2
     })
     .await;
 
-    let bad: IPPool = from(json!({"metadata": {"name": "bad"}, "spec": {"cidrs": [{"cidr": "10.96.128.0/20"}]}}));
-    pools.create(&PostParams::default(), &bad).await.expect("the IPPool is taken");
-    eventually("a pool among the Services is refused with the reason", async || {
-        let message = message(&pools.get("bad").await.unwrap(), "Accepted", "False");
-        message.is_some_and(|message| message.contains("ServiceCIDR kubernetes") && message.ends_with("[WEFT-1203]"))
-    })
+    let bad: IPPool =
+        from(json!({"metadata": {"name": "bad"}, "spec": {"cidrs": [{"cidr": "10.96.128.0/20"}]}}));
+    pools
+        .create(&PostParams::default(), &bad)
+        .await
+        .expect("the IPPool is taken");
+    eventually(
+        "a pool among the Services is refused with the reason",
+        async || {
+            let message = message(&pools.get("bad").await.unwrap(), "Accepted", "False");
+            message.is_some_and(|message| {
+                message.contains("ServiceCIDR kubernetes") && message.ends_with("[WEFT-1203]")
+            })
+        },
+    )
     .await;
     eventually("an Event tells of it", async || {
-        let events = Api::<Event>::all(client.clone()).list(&Default::default()).await.unwrap();
+        let events = Api::<Event>::all(client.clone())
+            .list(&Default::default())
+            .await
+            .unwrap();
         events.iter().any(|event| {
             event.reason.as_deref() == Some("CIDROverlap")
-                && event.regarding.as_ref().is_some_and(|object| object.name.as_deref() == Some("bad"))
+                && event
+                    .regarding
+                    .as_ref()
+                    .is_some_and(|object| object.name.as_deref() == Some("bad"))
         })
     })
     .await;
 
-    Api::<Node>::all(client.clone()).delete("n2", &DeleteParams::default()).await.expect("Node n2 goes");
-    eventually("the blocks of the vanished node are taken back", async || {
-        blocks(&client).await.iter().all(|block| block.spec.node == "n1")
-    })
+    Api::<Node>::all(client.clone())
+        .delete("n2", &DeleteParams::default())
+        .await
+        .expect("Node n2 goes");
+    eventually(
+        "the blocks of the vanished node are taken back",
+        async || {
+            blocks(&client)
+                .await
+                .iter()
+                .all(|block| block.spec.node == "n1")
+        },
+    )
     .await;
 
-    pools.delete("default", &DeleteParams::default()).await.expect("the pool may be deleted");
-    eventually("the pool says who still uses it, and its blocks are drained", async || {
-        let pool = pools.get("default").await.unwrap();
-        let drained = blocks(&client).await.iter().all(|block| block.spec.state == weft_crds::BlockState::Draining);
-        drained && message(&pool, "Terminating", "True").is_some_and(|message| message.contains("2 blocks on 1 nodes (n1)"))
-    })
+    pools
+        .delete("default", &DeleteParams::default())
+        .await
+        .expect("the pool may be deleted");
+    eventually(
+        "the pool says who still uses it, and its blocks are drained",
+        async || {
+            let pool = pools.get("default").await.unwrap();
+            let drained = blocks(&client)
+                .await
+                .iter()
+                .all(|block| block.spec.state == weft_crds::BlockState::Draining);
+            drained
+                && message(&pool, "Terminating", "True")
+                    .is_some_and(|message| message.contains("blocks left: 2, on nodes: n1;"))
+        },
+    )
     .await;
     let released: Vec<_> = blocks(&client)
         .await
@@ -106,17 +170,33 @@ async fn the_second_takes_over_when_the_first_goes() {
     let leases: Api<Lease> = Api::namespaced(client.clone(), "default");
     let holder = async || {
         let lease = leases.get_opt("weft-operator").await.unwrap();
-        lease.and_then(|lease| lease.spec).and_then(|spec| spec.holder_identity)
+        lease
+            .and_then(|lease| lease.spec)
+            .and_then(|spec| spec.holder_identity)
     };
     let one = Operator::start(&server, "one", &[]);
-    eventually("the first holds the Lease", async || holder().await.as_deref() == Some("one")).await;
+    eventually("the first holds the Lease", async || {
+        holder().await.as_deref() == Some("one")
+    })
+    .await;
     let _two = Operator::start(&server, "two", &[]);
     one.terminate();
-    eventually("the second holds the Lease", async || holder().await.as_deref() == Some("two")).await;
+    eventually("the second holds the Lease", async || {
+        holder().await.as_deref() == Some("two")
+    })
+    .await;
     overlay(&client).await;
     eventually("the second writes", async || {
-        let overlay = Api::<Overlay>::all(client.clone()).get("default").await.unwrap();
-        overlay.status.is_some_and(|status| status.conditions.iter().any(|condition| condition.type_ == "Ready"))
+        let overlay = Api::<Overlay>::all(client.clone())
+            .get("default")
+            .await
+            .unwrap();
+        overlay.status.is_some_and(|status| {
+            status
+                .conditions
+                .iter()
+                .any(|condition| condition.type_ == "Ready")
+        })
     })
     .await;
 }
@@ -127,11 +207,20 @@ struct Operator(Child);
 impl Operator {
     fn start(server: &ApiServer, identity: &str, flags: &[&str]) -> Self {
         let child = Command::new(env!("CARGO_BIN_EXE_weft-operator"))
-            .args(["run", "--namespace=default", "--health-port=0", "--identity", identity])
+            .args([
+                "run",
+                "--namespace=default",
+                "--health-port=0",
+                "--identity",
+                identity,
+            ])
             .arg("--kubeconfig")
             .arg(server.kubeconfig())
             // Nobody listens at the first address: the second is used.
-            .arg(format!("--api-server=127.0.0.1:1,127.0.0.1:{}", server.port()))
+            .arg(format!(
+                "--api-server=127.0.0.1:1,127.0.0.1:{}",
+                server.port()
+            ))
             .args(flags)
             .stderr(Stdio::inherit())
             .spawn()
@@ -141,7 +230,10 @@ impl Operator {
 
     fn terminate(mut self) {
         let pid = self.0.id().to_string();
-        let sent = Command::new("kill").args(["-TERM", &pid]).status().expect("kill runs");
+        let sent = Command::new("kill")
+            .args(["-TERM", &pid])
+            .status()
+            .expect("kill runs");
         assert!(sent.success());
         let ended = self.0.wait().expect("it ends");
         assert!(ended.success(), "{ended}");
@@ -158,17 +250,26 @@ impl Drop for Operator {
 async fn overlay(client: &Client) {
     let overlay: Overlay = from(json!({"metadata": {"name": "default"}, "spec": {}}));
     let api: Api<Overlay> = Api::all(client.clone());
-    api.create(&PostParams::default(), &overlay).await.expect("the Overlay is taken");
+    api.create(&PostParams::default(), &overlay)
+        .await
+        .expect("the Overlay is taken");
 }
 
 async fn blocks(client: &Client) -> Vec<IPBlock> {
-    Api::<IPBlock>::all(client.clone()).list(&Default::default()).await.unwrap().items
+    Api::<IPBlock>::all(client.clone())
+        .list(&Default::default())
+        .await
+        .unwrap()
+        .items
 }
 
 async fn unavailable(client: &Client, node: &str) -> Option<String> {
     let node = Api::<Node>::all(client.clone()).get(node).await.unwrap();
     let conditions = node.status?.conditions?;
-    conditions.into_iter().find(|condition| condition.type_ == "NetworkUnavailable").map(|condition| condition.status)
+    conditions
+        .into_iter()
+        .find(|condition| condition.type_ == "NetworkUnavailable")
+        .map(|condition| condition.status)
 }
 
 fn message(pool: &IPPool, type_: &str, status: &str) -> Option<String> {
@@ -180,7 +281,9 @@ fn message(pool: &IPPool, type_: &str, status: &str) -> Option<String> {
 }
 
 async fn report(client: &Client, node: &str, blocks: serde_json::Value) {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    let now = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap_or(Duration::ZERO);
     let patch = json!({
         "apiVersion": "weftnet.dev/v1alpha1", "kind": "NodeReport", "metadata": {"name": node},
         "spec": {
@@ -192,5 +295,7 @@ async fn report(client: &Client, node: &str, blocks: serde_json::Value) {
     });
     let api: Api<NodeReport> = Api::all(client.clone());
     let params = PatchParams::apply("weft-agent").force();
-    api.patch(node, &params, &Patch::Apply(patch)).await.expect("the report is taken");
+    api.patch(node, &params, &Patch::Apply(patch))
+        .await
+        .expect("the report is taken");
 }

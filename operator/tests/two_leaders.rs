@@ -29,7 +29,11 @@ async fn two_leaders_never_grant_an_address_twice() {
         ledger.assigned >= 2_000 && ledger.released.len() >= 15 && ledger.refused.len() >= 3
     })
     .await;
-    assert!(ledger.twice.is_empty(), "addresses with two owners: {:?}", ledger.twice);
+    assert!(
+        ledger.twice.is_empty(),
+        "addresses with two owners: {:?}",
+        ledger.twice
+    );
 }
 
 #[tokio::test]
@@ -43,18 +47,29 @@ async fn run(careless: bool, enough: impl Fn(&Ledger) -> bool) -> Ledger {
     let server = ApiServer::start().await;
     let client = server.client();
     for node in 0..NODES {
-        create_node(&client, &format!("n{node}"), &format!("192.0.2.{}", node + 1)).await;
+        create_node(
+            &client,
+            &format!("n{node}"),
+            &format!("192.0.2.{}", node + 1),
+        )
+        .await;
     }
     let overlays: Api<Overlay> = Api::all(client.clone());
     let overlay: Overlay = from(json!({"metadata": {"name": "default"}, "spec": {}}));
-    overlays.create(&PostParams::default(), &overlay).await.expect("the Overlay is taken");
+    overlays
+        .create(&PostParams::default(), &overlay)
+        .await
+        .expect("the Overlay is taken");
     let pools: Api<IPPool> = Api::all(client.clone());
     for (name, cidr, size) in [("a", "10.0.0.0/24", 28), ("b", "10.0.0.0/25", 30)] {
         let pool: IPPool = from(json!({
             "metadata": {"name": name},
             "spec": {"cidrs": [{"cidr": cidr, "blockSize": size}], "prealloc": 4},
         }));
-        pools.create(&PostParams::default(), &pool).await.expect("the IPPool is taken");
+        pools
+            .create(&PostParams::default(), &pool)
+            .await
+            .expect("the IPPool is taken");
     }
 
     let ledger = Arc::new(Mutex::new(Ledger::default()));
@@ -76,7 +91,10 @@ async fn run(careless: bool, enough: impl Fn(&Ledger) -> bool) -> Ledger {
     .await;
     tasks.abort_all();
     while tasks.join_next().await.is_some() {}
-    Arc::try_unwrap(ledger).expect("all tasks have ended").into_inner().expect("the ledger")
+    Arc::try_unwrap(ledger)
+        .expect("all tasks have ended")
+        .into_inner()
+        .expect("the ledger")
 }
 
 /// An operator that leads without asking anybody. In every second round its view is so old that
@@ -110,7 +128,10 @@ async fn operator(client: Client, pool: &'static str, delay: Duration) {
             changes.extend(drain_oldest(&snapshot, pool));
         }
         for change in changes {
-            applier.apply(&change).await.expect("the API server takes it");
+            applier
+                .apply(&change)
+                .await
+                .expect("the API server takes it");
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }

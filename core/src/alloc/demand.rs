@@ -74,10 +74,10 @@ struct Granted {
     unreported: u128,
 }
 
-fn granted<'a>(
-    view: &'a AllocView,
+fn granted(
+    view: &AllocView,
     counts: impl Fn(&str) -> bool,
-) -> BTreeMap<(&'a str, &'a str, Family), Granted> {
+) -> BTreeMap<(&str, &str, Family), Granted> {
     let mut granted: BTreeMap<_, Granted> = BTreeMap::new();
     for (name, block) in &view.blocks {
         let Some(pool) = view.pools.get(&block.pool) else {

@@ -152,7 +152,8 @@ mod tests {
 
     #[test]
     fn the_lowest_gap_is_found() {
-        let cases: [(&str, u8, &[&str], &[&str], Option<&str>); 9] = [
+        type Case<'a> = (&'a str, u8, &'a [&'a str], &'a [&'a str], Option<&'a str>);
+        let cases: [Case<'_>; 9] = [
             ("10.0.0.0/24", 26, &[], &[], Some("10.0.0.0/26")),
             (
                 "10.0.0.0/24",

@@ -17,12 +17,21 @@ use crate::snapshot::Snapshot;
 
 /// What allocation plans from.
 #[must_use]
-pub fn view(snapshot: &Snapshot, pools: &Pools, resolved: &BTreeMap<String, Resolved>) -> AllocView {
+pub fn view(
+    snapshot: &Snapshot,
+    pools: &Pools,
+    resolved: &BTreeMap<String, Resolved>,
+) -> AllocView {
     AllocView {
         pools: snapshot
             .pools
             .iter()
-            .map(|(name, pool)| (name.clone(), alloc_pool(snapshot, name, pool, pools, resolved)))
+            .map(|(name, pool)| {
+                (
+                    name.clone(),
+                    alloc_pool(snapshot, name, pool, pools, resolved),
+                )
+            })
             .collect(),
         nodes: nodes(snapshot),
         blocks: snapshot
@@ -85,7 +94,9 @@ fn alloc_pool(
     };
     AllocPool {
         // Without the finalizer a deletion could take the pool away under its first block.
-        accepted: valid.rejected.is_none() && !valid.terminating && finalizer::is_set(&pool.metadata),
+        accepted: valid.rejected.is_none()
+            && !valid.terminating
+            && finalizer::is_set(&pool.metadata),
         cidrs: if valid.terminating {
             Vec::new()
         } else {
@@ -127,7 +138,10 @@ fn nodes(snapshot: &Snapshot) -> BTreeMap<String, AllocNode> {
     present
         .chain(gone)
         .map(|(name, gone)| {
-            let report = snapshot.reports.get(name).map(|report| alloc_report(report));
+            let report = snapshot
+                .reports
+                .get(name)
+                .map(|report| alloc_report(report));
             (name.clone(), AllocNode { gone, report })
         })
         .collect()
@@ -135,7 +149,11 @@ fn nodes(snapshot: &Snapshot) -> BTreeMap<String, AllocNode> {
 
 fn alloc_report(report: &NodeReport) -> AllocReport {
     let spec = &report.spec;
-    let family = |text: &str| Family::ALL.into_iter().find(|family| family.to_string() == text);
+    let family = |text: &str| {
+        Family::ALL
+            .into_iter()
+            .find(|family| family.to_string() == text)
+    };
     AllocReport {
         pools: spec
             .pools

@@ -48,7 +48,11 @@ pub(super) fn decide(
             acquired: false,
         };
     }
-    if observed.record.as_ref().is_none_or(|(record, _)| record != stored) {
+    if observed
+        .record
+        .as_ref()
+        .is_none_or(|(record, _)| record != stored)
+    {
         observed.record = Some((stored.clone(), now));
     }
     let duration = u64::try_from(stored.lease_duration_seconds.unwrap_or(0)).unwrap_or(0);
@@ -89,9 +93,15 @@ mod tests {
     #[test]
     fn a_missing_or_released_lease_is_taken() {
         let now = Instant::now();
-        assert_eq!(decide(None, "a", &mut Observed::default(), now), write(0, true));
+        assert_eq!(
+            decide(None, "a", &mut Observed::default(), now),
+            write(0, true)
+        );
         let released = lease("", 3);
-        assert_eq!(decide(Some(&released), "a", &mut Observed::default(), now), write(4, true));
+        assert_eq!(
+            decide(Some(&released), "a", &mut Observed::default(), now),
+            write(4, true)
+        );
     }
 
     #[test]
@@ -106,12 +116,27 @@ mod tests {
         let (mut observed, start) = (Observed::default(), Instant::now());
         let at = |seconds| start + Duration::from_secs(seconds);
         let theirs = lease("b", 1);
-        assert_eq!(decide(Some(&theirs), "a", &mut observed, at(0)), Decision::Wait);
-        assert_eq!(decide(Some(&theirs), "a", &mut observed, at(14)), Decision::Wait);
+        assert_eq!(
+            decide(Some(&theirs), "a", &mut observed, at(0)),
+            Decision::Wait
+        );
+        assert_eq!(
+            decide(Some(&theirs), "a", &mut observed, at(14)),
+            Decision::Wait
+        );
         let mut renewed = theirs.clone();
         renewed.lease_transitions = Some(2);
-        assert_eq!(decide(Some(&renewed), "a", &mut observed, at(14)), Decision::Wait);
-        assert_eq!(decide(Some(&renewed), "a", &mut observed, at(28)), Decision::Wait);
-        assert_eq!(decide(Some(&renewed), "a", &mut observed, at(29)), write(3, true));
+        assert_eq!(
+            decide(Some(&renewed), "a", &mut observed, at(14)),
+            Decision::Wait
+        );
+        assert_eq!(
+            decide(Some(&renewed), "a", &mut observed, at(28)),
+            Decision::Wait
+        );
+        assert_eq!(
+            decide(Some(&renewed), "a", &mut observed, at(29)),
+            write(3, true)
+        );
     }
 }

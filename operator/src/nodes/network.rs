@@ -61,7 +61,10 @@ impl Used {
             let networks = used.pools.entry(spec.pool.clone()).or_default();
             networks.extend(spec.cidr.parse::<IpNet>());
             if let Some(pool) = snapshot.pools.get(&spec.pool) {
-                let nodes = used.overlays.entry(pool.spec.overlay_ref.name.clone()).or_default();
+                let nodes = used
+                    .overlays
+                    .entry(pool.spec.overlay_ref.name.clone())
+                    .or_default();
                 nodes.insert(spec.node.clone());
             }
         }
@@ -81,7 +84,10 @@ fn told_overlays(
         .filter_map(|(name, overlay)| {
             let resolved = resolved.get(name)?;
             let selected = overlay.rejected.is_none() && resolved.nodes.contains(node);
-            let in_use = used.overlays.get(name).is_some_and(|nodes| nodes.contains(node));
+            let in_use = used
+                .overlays
+                .get(name)
+                .is_some_and(|nodes| nodes.contains(node));
             (selected || in_use).then(|| NodeOverlay {
                 name: name.clone(),
                 mode: overlay.mode,
@@ -89,7 +95,11 @@ fn told_overlays(
                 port: overlay.port,
                 mtu: overlay.mtu,
                 underlay_family: resolved.family.to_owned(),
-                underlay_cidrs: overlay.underlay_cidrs.iter().map(ToString::to_string).collect(),
+                underlay_cidrs: overlay
+                    .underlay_cidrs
+                    .iter()
+                    .map(ToString::to_string)
+                    .collect(),
             })
         })
         .collect()

@@ -54,7 +54,9 @@ fn resolve_one(snapshot: &Snapshot, name: &str, overlay: &ValidOverlay) -> Resol
         UnderlayFamily::IPv4 => "IPv4",
         UnderlayFamily::IPv6 => "IPv6",
         // What nodes were told stays: a node that joins later must not turn the others round.
-        UnderlayFamily::Auto => told(snapshot, name).unwrap_or(if all_have_v4 { "IPv4" } else { "IPv6" }),
+        UnderlayFamily::Auto => {
+            told(snapshot, name).unwrap_or(if all_have_v4 { "IPv4" } else { "IPv6" })
+        }
     };
     let without_address = nodes
         .iter()

@@ -45,9 +45,14 @@ pub fn progress(snapshot: &Snapshot, name: &str, resolved: &Resolved) -> Progres
             continue;
         };
         for mtu in report.spec.mtus.iter().filter(|mtu| mtu.overlay == name) {
-            if progress.mtu.as_ref().is_none_or(|(least, ..)| mtu.mtu < *least) {
+            if progress
+                .mtu
+                .as_ref()
+                .is_none_or(|(least, ..)| mtu.mtu < *least)
+            {
                 progress.mtu = Some((mtu.mtu, node.clone(), mtu.why.clone()));
-                progress.reduced = device_mtu(snapshot, node, name).is_some_and(|device| mtu.mtu < device);
+                progress.reduced =
+                    device_mtu(snapshot, node, name).is_some_and(|device| mtu.mtu < device);
             }
         }
     }
@@ -66,7 +71,7 @@ pub fn conditions(
 ) -> Vec<ConditionPlan> {
     let mut conditions = Vec::new();
     if overlay.metadata.deletion_timestamp.is_some() {
-        conditions.push(terminating(snapshot, name));
+        conditions.extend(terminating(snapshot, name));
     }
     if let Some(problem) = overlays.rejection(name) {
         let no = |type_| ConditionPlan::of(type_, ConditionStatus::False, problem);
@@ -78,11 +83,17 @@ pub fn conditions(
         ]);
         return conditions;
     }
-    conditions.push(ConditionPlan::ok(ConditionType::Accepted, "the spec is valid and in nobody's way"));
+    conditions.push(ConditionPlan::ok(
+        ConditionType::Accepted,
+        "the spec is valid and in nobody's way",
+    ));
     conditions.extend(mtu_reduced(progress));
     match not_programmed(resolved, progress) {
         None => conditions.extend([
-            ConditionPlan::ok(ConditionType::Programmed, "every node has what the overlay needs"),
+            ConditionPlan::ok(
+                ConditionType::Programmed,
+                "every node has what the overlay needs",
+            ),
             ConditionPlan::ok(ConditionType::Ready, "pods of all nodes reach each other"),
         ]),
         Some(problem) => conditions.extend([
@@ -118,7 +129,9 @@ pub fn status(
         }),
         mtu: progress.mtu.as_ref().map(|(mtu, ..)| i64::from(*mtu)),
         conditions: condition::merge(
-            stored.map(|status| status.conditions.as_slice()).unwrap_or_default(),
+            stored
+                .map(|status| status.conditions.as_slice())
+                .unwrap_or_default(),
             conditions,
             overlay.metadata.generation,
             snapshot.now,
@@ -145,7 +158,10 @@ fn behind(network: Option<&NodeNetwork>) -> Option<String> {
 
 fn device_mtu(snapshot: &Snapshot, node: &str, overlay: &str) -> Option<u32> {
     let status = snapshot.node_networks.get(node)?.status.as_ref()?;
-    let underlay = status.underlays.iter().find(|underlay| underlay.overlay == overlay)?;
+    let underlay = status
+        .underlays
+        .iter()
+        .find(|underlay| underlay.overlay == overlay)?;
     underlay.device_mtu
 }
 
@@ -154,21 +170,30 @@ fn mtu_reduced(progress: &Progress) -> Option<ConditionPlan> {
     let problem = Problem::new(
         reason::ENCAPSULATION,
         Code::ENCAPSULATION,
-        format!("pods' packets have at most {mtu} bytes on Node {node} ({why}): raise the MTU of the devices between the nodes if that is too little"),
+        format!(
+            "pods' packets have at most {mtu} bytes on Node {node} ({why}): raise the MTU of the devices between the nodes if that is too little"
+        ),
     );
-    Some(ConditionPlan::of(ConditionType::MTUReduced, ConditionStatus::True, &problem))
+    Some(ConditionPlan::of(
+        ConditionType::MTUReduced,
+        ConditionStatus::True,
+        &problem,
+    ))
 }
 
 fn not_programmed(resolved: Option<&Resolved>, progress: &Progress) -> Option<Problem> {
-    let without = resolved.map(|resolved| &resolved.without_address).filter(|without| !without.is_empty());
+    let without = resolved
+        .map(|resolved| &resolved.without_address)
+        .filter(|without| !without.is_empty());
     if let (Some(without), Some(resolved)) = (without, resolved) {
         return Some(Problem::new(
             reason::NO_UNDERLAY_ADDRESS,
             Code::NO_UNDERLAY_ADDRESS,
             format!(
-                "{} nodes have no {} InternalIP ({}): give them one (kubelet --node-ip), or make another overlay with spec.underlay",
-                without.len(),
+                "no {} InternalIP on {} of {} nodes ({}): give them one (kubelet --node-ip), or make another overlay with spec.underlay",
                 resolved.family,
+                without.len(),
+                resolved.nodes.len(),
                 named(without.iter().map(String::as_str))
             ),
         ));
@@ -180,7 +205,7 @@ fn not_programmed(resolved: Option<&Resolved>, progress: &Progress) -> Option<Pr
         reason::NODES_NOT_READY,
         Code::NODES_NOT_READY,
         format!(
-            "{} of {} nodes do not have it in force yet ({}): see status.nodes.worst, and the agent's log on those nodes",
+            "not in force on {} of {} nodes yet ({}): see status.nodes.worst, and the agent's log on those nodes",
             progress.behind.len(),
             progress.desired,
             named(progress.behind.keys().map(String::as_str))
@@ -188,13 +213,16 @@ fn not_programmed(resolved: Option<&Resolved>, progress: &Progress) -> Option<Pr
     ))
 }
 
-fn terminating(snapshot: &Snapshot, name: &str) -> ConditionPlan {
+fn terminating(snapshot: &Snapshot, name: &str) -> Option<ConditionPlan> {
     let pools: Vec<&str> = snapshot
         .pools
         .iter()
         .filter(|(_, pool)| pool.spec.overlay_ref.name == name)
         .map(|(pool, _)| pool.as_str())
         .collect();
+    if pools.is_empty() {
+        return None;
+    }
     let problem = Problem::new(
         reason::IN_USE,
         Code::IN_USE,
@@ -203,5 +231,9 @@ fn terminating(snapshot: &Snapshot, name: &str) -> ConditionPlan {
             named(pools.iter().copied())
         ),
     );
-    ConditionPlan::of(ConditionType::Terminating, ConditionStatus::True, &problem)
+    Some(ConditionPlan::of(
+        ConditionType::Terminating,
+        ConditionStatus::True,
+        &problem,
+    ))
 }

@@ -59,7 +59,13 @@ pub fn validate(snapshot: &Snapshot) -> Overlays {
     let mut overlays = Overlays::default();
     let mut order: Vec<&Overlay> = snapshot.overlays.values().map(AsRef::as_ref).collect();
     order.sort_by_key(|overlay| {
-        precedence::key(*overlay, overlay.status.as_ref().map(|status| status.conditions.as_slice()))
+        precedence::key(
+            *overlay,
+            overlay
+                .status
+                .as_ref()
+                .map(|status| status.conditions.as_slice()),
+        )
     });
     for overlay in order {
         let name = overlay.metadata.name.clone().unwrap_or_default();

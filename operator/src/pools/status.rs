@@ -27,7 +27,7 @@ pub fn conditions(
     let mut conditions = Vec::new();
     let terminating = pool.metadata.deletion_timestamp.is_some();
     if terminating {
-        conditions.push(terminating_condition(snapshot, name));
+        conditions.extend(terminating_condition(snapshot, name));
     }
     if let Some(problem) = pools.rejection(name) {
         let no = |type_| ConditionPlan::of(type_, ConditionStatus::False, problem);
@@ -84,7 +84,9 @@ pub fn status(
             (families, Some(summary))
         }
         None => (
-            stored.map(|status| status.families.clone()).unwrap_or_default(),
+            stored
+                .map(|status| status.families.clone())
+                .unwrap_or_default(),
             stored.and_then(|status| status.summary.clone()),
         ),
     };
@@ -92,7 +94,9 @@ pub fn status(
         families,
         summary,
         conditions: condition::merge(
-            stored.map(|status| status.conditions.as_slice()).unwrap_or_default(),
+            stored
+                .map(|status| status.conditions.as_slice())
+                .unwrap_or_default(),
             conditions,
             pool.metadata.generation,
             snapshot.now,
@@ -112,29 +116,44 @@ pub fn named<'a>(names: impl ExactSizeIterator<Item = &'a str>) -> String {
     }
 }
 
-fn terminating_condition(snapshot: &Snapshot, name: &str) -> ConditionPlan {
-    let blocks: Vec<_> = snapshot.blocks.values().filter(|block| block.spec.pool == name).collect();
-    let nodes: BTreeSet<&str> = blocks.iter().map(|block| block.spec.node.as_str()).collect();
+fn terminating_condition(snapshot: &Snapshot, name: &str) -> Option<ConditionPlan> {
+    let blocks: Vec<_> = snapshot
+        .blocks
+        .values()
+        .filter(|block| block.spec.pool == name)
+        .collect();
+    if blocks.is_empty() {
+        return None;
+    }
+    let nodes: BTreeSet<&str> = blocks
+        .iter()
+        .map(|block| block.spec.node.as_str())
+        .collect();
     let problem = Problem::new(
         reason::IN_USE,
         Code::IN_USE,
         format!(
-            "the pool is being deleted and has {} blocks on {} nodes ({}): delete or restart the pods that have its addresses, see kubectl get podaddresses -A",
+            "the pool is being deleted; blocks left: {}, on nodes: {}; delete or restart the pods that have its addresses, see kubectl get podaddresses -A",
             blocks.len(),
-            nodes.len(),
             named(nodes.iter().copied())
         ),
     );
-    ConditionPlan::of(ConditionType::Terminating, ConditionStatus::True, &problem)
+    Some(ConditionPlan::of(
+        ConditionType::Terminating,
+        ConditionStatus::True,
+        &problem,
+    ))
 }
 
 fn exhausted(name: &str, findings: &[AllocFinding]) -> Option<Problem> {
     let short: Vec<(Family, &[ShortNode])> = findings
         .iter()
         .filter_map(|finding| match finding {
-            AllocFinding::Exhausted { pool, family, nodes } if pool == name => {
-                Some((*family, nodes.as_slice()))
-            }
+            AllocFinding::Exhausted {
+                pool,
+                family,
+                nodes,
+            } if pool == name => Some((*family, nodes.as_slice())),
             AllocFinding::Exhausted { .. } | AllocFinding::Overlap { .. } => None,
         })
         .collect();
@@ -146,12 +165,17 @@ fn exhausted(name: &str, findings: &[AllocFinding]) -> Option<Problem> {
         .map(|(family, nodes)| {
             let waiting: u64 = nodes.iter().map(|node| node.waiting).sum();
             let names = named(nodes.iter().map(|node| node.node.as_str()));
-            format!("no {family} block is left for {} nodes ({names}; {waiting} pods wait)", nodes.len())
+            format!(
+                "no {family} block is left; nodes that need one: {names}; pods that wait: {waiting}"
+            )
         })
         .collect();
     Some(Problem::new(
         reason::NO_FREE_BLOCKS,
         Code::NO_FREE_BLOCKS,
-        format!("{}: add a network to spec.cidrs, lower spec.prealloc, or delete pods", parts.join("; ")),
+        format!(
+            "{}; add a network to spec.cidrs, lower spec.prealloc, or delete pods",
+            parts.join("; ")
+        ),
     ))
 }

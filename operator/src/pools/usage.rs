@@ -27,7 +27,11 @@ pub fn usage(snapshot: &Snapshot, name: &str, pool: &ValidPool) -> (Vec<FamilyUs
         let cells: Vec<String> = counts.iter().map(|counts| short(number(counts))).collect();
         cells.join("/")
     };
-    let cidrs: Vec<String> = pool.cidrs.iter().map(|entry| entry.cidr.to_string()).collect();
+    let cidrs: Vec<String> = pool
+        .cidrs
+        .iter()
+        .map(|entry| entry.cidr.to_string())
+        .collect();
     let summary = PoolSummary {
         cidrs: cidrs.join(","),
         used: cell(|counts| counts.allocated),
@@ -67,8 +71,14 @@ impl Counts {
         if entries.is_empty() {
             return None;
         }
-        let total = entries.iter().map(|entry| size(&entry.cidr)).fold(0, u128::saturating_add);
-        let reserved = entries.iter().map(|entry| union(&entry.reserved)).fold(0, u128::saturating_add);
+        let total = entries
+            .iter()
+            .map(|entry| size(&entry.cidr))
+            .fold(0, u128::saturating_add);
+        let reserved = entries
+            .iter()
+            .map(|entry| union(&entry.reserved))
+            .fold(0, u128::saturating_add);
         let blocks: Vec<_> = snapshot
             .blocks
             .values()
@@ -78,12 +88,20 @@ impl Counts {
                 network.is_some_and(|network| Family::of_net(&network) == family)
             })
             .collect();
-        let nodes: BTreeSet<&str> = blocks.iter().map(|block| block.spec.node.as_str()).collect();
+        let nodes: BTreeSet<&str> = blocks
+            .iter()
+            .map(|block| block.spec.node.as_str())
+            .collect();
         let label = family.to_string();
         let (mut allocated, mut cooling) = (0, 0);
         // A report outlives its node; what it says counts only while the node holds a block.
         for report in nodes.iter().filter_map(|node| snapshot.reports.get(*node)) {
-            for used in report.spec.pools.iter().filter(|used| used.pool == name && used.family == label) {
+            for used in report
+                .spec
+                .pools
+                .iter()
+                .filter(|used| used.pool == name && used.family == label)
+            {
                 allocated += u128::from(used.allocated);
                 cooling += u128::from(used.cooling);
             }
@@ -100,7 +118,9 @@ impl Counts {
     }
 
     fn free(&self) -> u128 {
-        self.capacity.saturating_sub(self.allocated).saturating_sub(self.cooling)
+        self.capacity
+            .saturating_sub(self.allocated)
+            .saturating_sub(self.cooling)
     }
 
     fn to_status(&self) -> FamilyUsage {
@@ -134,7 +154,10 @@ fn size(network: &IpNet) -> u128 {
 
 /// Addresses in networks that may contain one another.
 fn union(networks: &[IpNet]) -> u128 {
-    IpNet::aggregate(&networks.to_vec()).iter().map(size).fold(0, u128::saturating_add)
+    IpNet::aggregate(&networks.to_vec())
+        .iter()
+        .map(size)
+        .fold(0, u128::saturating_add)
 }
 
 #[cfg(test)]
@@ -155,7 +178,8 @@ mod tests {
 
     #[test]
     fn reserved_networks_within_each_other_count_once() {
-        let networks = ["10.0.0.0/28", "10.0.0.0/30", "10.0.1.0/28"].map(|text| text.parse().unwrap());
+        let networks =
+            ["10.0.0.0/28", "10.0.0.0/30", "10.0.1.0/28"].map(|text| text.parse().unwrap());
         assert_eq!(union(&networks), 32);
     }
 }

@@ -70,7 +70,12 @@ pub fn validate(snapshot: &Snapshot, overlays: &Overlays) -> Pools {
     let mut pools = Pools::default();
     let mut order: Vec<&IPPool> = snapshot.pools.values().map(AsRef::as_ref).collect();
     order.sort_by_key(|pool| {
-        precedence::key(*pool, pool.status.as_ref().map(|status| status.conditions.as_slice()))
+        precedence::key(
+            *pool,
+            pool.status
+                .as_ref()
+                .map(|status| status.conditions.as_slice()),
+        )
     });
     for pool in order {
         let name = pool.metadata.name.clone().unwrap_or_default();
@@ -79,7 +84,9 @@ pub fn validate(snapshot: &Snapshot, overlays: &Overlays) -> Pools {
                 valid.rejected = others
                     .overlap(&valid)
                     .or_else(|| pool_overlap(&valid, &pools))
-                    .or_else(|| overlay_problem(&valid, snapshot, overlays));
+                    .or_else(|| {
+                        overlay_problem(&valid, accepted_as_it_stands(pool), snapshot, overlays)
+                    });
                 pools.valid.insert(name, valid);
             }
             Err(problem) => {
@@ -95,8 +102,16 @@ fn parse(pool: &IPPool) -> Result<ValidPool, Problem> {
     let mut cidrs: Vec<ValidCidr> = Vec::new();
     for (index, entry) in spec.cidrs.iter().enumerate() {
         let valid = parse_cidr(index, entry)?;
-        if let Some(other) = cidrs.iter().find(|other| cidr::overlap(&other.cidr, &valid.cidr)) {
-            return Err(overlap(index, &valid.cidr, &format!("the entry {} of the same pool", other.cidr), "remove one of the two"));
+        if let Some(other) = cidrs
+            .iter()
+            .find(|other| cidr::overlap(&other.cidr, &valid.cidr))
+        {
+            return Err(overlap(
+                index,
+                &valid.cidr,
+                &format!("the entry {} of the same pool", other.cidr),
+                "remove one of the two",
+            ));
         }
         cidrs.push(valid);
     }
@@ -104,7 +119,10 @@ fn parse(pool: &IPPool) -> Result<ValidPool, Problem> {
         Problem::new(
             "InvalidCooldown",
             Code::INVALID_FIELD,
-            format!("spec.cooldown is {:?}: write a duration such as 30s", spec.cooldown),
+            format!(
+                "spec.cooldown is {:?}: write a duration such as 30s",
+                spec.cooldown
+            ),
         )
     })?;
     Ok(ValidPool {
@@ -133,7 +151,9 @@ fn parse_cidr(index: usize, entry: &PoolCidr) -> Result<ValidCidr, Problem> {
         )
     };
     if !(shortest..=longest).contains(&block_size) {
-        return Err(wrong_size(format!("write a prefix length from {shortest} to {longest}")));
+        return Err(wrong_size(format!(
+            "write a prefix length from {shortest} to {longest}"
+        )));
     }
     if block_size < network.prefix_len() {
         return Err(wrong_size(format!(
@@ -149,7 +169,9 @@ fn parse_cidr(index: usize, entry: &PoolCidr) -> Result<ValidCidr, Problem> {
             return Err(Problem::new(
                 reason::INVALID_CIDR,
                 Code::INVALID_CIDR,
-                format!("{place} is {part}, which is not within {network}: write a network inside it"),
+                format!(
+                    "{place} is {part}, which is not within {network}: write a network inside it"
+                ),
             ));
         }
         reserved.push(part);
@@ -174,7 +196,11 @@ impl Others {
             for type_ in ["InternalIP", "ExternalIP"] {
                 for address in addresses(node, type_) {
                     let party = format!("{type_} {address} of Node {name}");
-                    taken.push((cidr::host(address), party, "choose a network without nodes in it"));
+                    taken.push((
+                        cidr::host(address),
+                        party,
+                        "choose a network without nodes in it",
+                    ));
                 }
             }
         }
@@ -206,14 +232,26 @@ impl Others {
 
 fn pool_overlap(pool: &ValidPool, accepted: &Pools) -> Option<Problem> {
     for (index, entry) in pool.cidrs.iter().enumerate() {
-        for (name, other) in accepted.valid.iter().filter(|(_, other)| other.rejected.is_none()) {
+        for (name, other) in accepted
+            .valid
+            .iter()
+            .filter(|(_, other)| other.rejected.is_none())
+        {
             if let Some(network) = other
                 .cidrs
                 .iter()
                 .find(|theirs| cidr::overlap(&theirs.cidr, &entry.cidr))
             {
-                let party = format!("{} of IPPool {name}, which was accepted first", network.cidr);
-                return Some(overlap(index, &entry.cidr, &party, "choose another network, or remove it from the other pool"));
+                let party = format!(
+                    "{} of IPPool {name}, which was accepted first",
+                    network.cidr
+                );
+                return Some(overlap(
+                    index,
+                    &entry.cidr,
+                    &party,
+                    "choose another network, or remove it from the other pool",
+                ));
             }
         }
     }
@@ -228,23 +266,45 @@ fn overlap(index: usize, network: &IpNet, party: &str, remedy: &str) -> Problem 
     )
 }
 
-fn overlay_problem(pool: &ValidPool, snapshot: &Snapshot, overlays: &Overlays) -> Option<Problem> {
+fn accepted_as_it_stands(pool: &IPPool) -> bool {
+    precedence::accepted_as_it_stands(
+        pool,
+        pool.status
+            .as_ref()
+            .map(|status| status.conditions.as_slice()),
+    )
+}
+
+/// An overlay that is being deleted takes no further pools. Those that use it go on: a deletion by
+/// mistake, which nobody can take back, must not keep pods from starting.
+fn overlay_problem(
+    pool: &ValidPool,
+    accepted: bool,
+    snapshot: &Snapshot,
+    overlays: &Overlays,
+) -> Option<Problem> {
     let name = &pool.overlay;
     let Some(overlay) = snapshot.overlays.get(name) else {
         return Some(Problem::new(
             reason::OVERLAY_NOT_FOUND,
             Code::OVERLAY_NOT_FOUND,
-            format!("spec.overlayRef names Overlay {name}, which does not exist: create it, or make the pool again with another spec.overlayRef"),
+            format!(
+                "spec.overlayRef names Overlay {name}, which does not exist: create it, or make the pool again with another spec.overlayRef"
+            ),
         ));
     };
-    let why = if overlay.metadata.deletion_timestamp.is_some() {
-        "it is being deleted".to_owned()
-    } else {
-        overlays.rejection(name)?.sentence.clone()
+    let why = match overlays.rejection(name) {
+        Some(problem) => problem.sentence.clone(),
+        None if overlay.metadata.deletion_timestamp.is_some() && !accepted => {
+            "it is being deleted".to_owned()
+        }
+        None => return None,
     };
     Some(Problem::new(
         reason::OVERLAY_NOT_ACCEPTED,
         Code::OVERLAY_NOT_ACCEPTED,
-        format!("spec.overlayRef names Overlay {name}, which is not accepted ({why}): see kubectl describe ovl {name}"),
+        format!(
+            "spec.overlayRef names Overlay {name}, which is not accepted ({why}): see kubectl describe ovl {name}"
+        ),
     ))
 }
