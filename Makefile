@@ -1,6 +1,6 @@
 # Weftnet: `make lab` and `make test` do everything on a fresh machine. `make help` lists the rest.
 SHELL := /bin/bash
-.SHELLFLAGS := -euo pipefail -c
+.SHELLFLAGS := -uo pipefail -c
 .DEFAULT_GOAL := help
 
 CARGO ?= cargo
@@ -36,9 +36,9 @@ images: build ## make the images as OCI archives
 
 .PHONY: lab
 lab: assets ## a three-node Kubernetes with Weftnet, scenarios run on it, left up to use
-	$(LAB) up --nodes 3
+	@$(LAB) status >/dev/null 2>&1 && echo "the lab is up already; make down takes it down" || $(LAB) up --nodes 3
 	$(LAB) run $(SCENARIOS)
-	$(LAB) status
+	@$(LAB) status
 
 .PHONY: down
 down: ## take the lab down
@@ -61,12 +61,15 @@ unit: prerequisites ## what needs no cluster
 
 .PHONY: scenarios
 scenarios: assets ## the long set: every scenario in full, with its report
-	$(LAB) run --full --report lab/reports/latest lab/scenarios
+	$(LAB) up --name scenarios --nodes 3
+	$(LAB) run --name scenarios --full --report lab/reports/latest lab/scenarios; \
+	  code=$$?; $(LAB) down --name scenarios; exit $$code
 
 .PHONY: bench
 bench: release ## benchmarks against the reference plugins
-	$(RELEASE)/weft-lab bench cni
-	$(RELEASE)/weft-lab bench datapath
+	$(RELEASE)/weft-lab up --name bench --nodes 3
+	($(RELEASE)/weft-lab bench --name bench cni && $(RELEASE)/weft-lab bench --name bench datapath); \
+	  code=$$?; $(RELEASE)/weft-lab down --name bench; exit $$code
 
 .PHONY: generate
 generate: ## write the CustomResourceDefinitions and other generated files
