@@ -67,9 +67,8 @@ scenarios: assets ## the long set: every scenario in full, with its report
 
 .PHONY: bench
 bench: release ## benchmarks against the reference plugins
-	$(RELEASE)/weft-lab up --name bench --nodes 3
-	($(RELEASE)/weft-lab bench --name bench cni && $(RELEASE)/weft-lab bench --name bench datapath); \
-	  code=$$?; $(RELEASE)/weft-lab down --name bench; exit $$code
+	$(RELEASE)/weft-lab bench cni
+	$(RELEASE)/weft-lab bench datapath
 
 .PHONY: generate
 generate: ## write the CustomResourceDefinitions and other generated files
