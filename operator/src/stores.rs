@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
-use std::hash::Hash;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -63,7 +62,7 @@ impl Stores {
             reports: starter.watch(|_| {}),
             nodes: starter.watch(trim_node),
             services: starter.watch(trim_service),
-            service_cidrs: starter.watch(|_| {}),
+            service_cidrs: starter.watch_if_served(|_| {}),
         }
     }
 
@@ -92,7 +91,7 @@ impl Stores {
         })
     }
 
-    /// The bell rings once each time every store has synced for the first time.
+    /// Waits until every store has synced for the first time.
     pub async fn synced(&self) {
         let _ = tokio::join!(
             self.pools.wait_until_ready(),
@@ -159,60 +158,94 @@ impl Starter<'_> {
     fn watch<K>(&mut self, trim: fn(&mut K)) -> Store<K>
     where
         K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
-        K::DynamicType: Hash + Eq,
+    {
+        self.start(trim, false)
+    }
+
+    /// A kind that an administrator may have switched off: then there is none of it.
+    fn watch_if_served<K>(&mut self, trim: fn(&mut K)) -> Store<K>
+    where
+        K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+    {
+        self.start(trim, true)
+    }
+
+    fn start<K>(&mut self, trim: fn(&mut K), may_be_missing: bool) -> Store<K>
+    where
+        K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
     {
         let (store, writer) = reflector::store();
-        let api: Api<K> = Api::all(self.client.clone());
-        self.tasks
-            .spawn(run(api, writer, Arc::clone(self.bell), self.options, trim));
+        let follower = Follower {
+            api: Api::all(self.client.clone()),
+            writer,
+            bell: Arc::clone(self.bell),
+            options: self.options,
+            trim,
+            may_be_missing,
+        };
+        self.tasks.spawn(follower.run());
         store
     }
 }
 
-/// Follows one kind for ever. The list at the start is streamed where the server can (Kubernetes
-/// 1.34 by default); a server that refuses that is asked for an ordinary list.
-async fn run<K>(
+/// Fills one store.
+struct Follower<K: Resource<DynamicType = ()> + Clone + 'static> {
     api: Api<K>,
-    mut writer: reflector::store::Writer<K>,
+    writer: reflector::store::Writer<K>,
     bell: Arc<Notify>,
     options: WatchOptions,
     trim: fn(&mut K),
-) where
+    may_be_missing: bool,
+}
+
+impl<K> Follower<K>
+where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
 {
-    let mut config = watcher::Config::default().streaming_lists();
-    loop {
-        let stream = watcher(api.clone(), config.clone()).default_backoff();
+    /// Follows one kind for ever. The list at the start is streamed where the server can (Kubernetes
+    /// 1.34 by default); a server that refuses that is asked for an ordinary list.
+    async fn run(mut self) {
+        let streaming = watcher::Config::default().streaming_lists();
+        let refused = self.follow(streaming, is_refused).await;
+        tracing::info!(kind = %K::kind(&()), error = %Chain(&refused), "the API server does not stream lists: using an ordinary one");
+        self.follow(watcher::Config::default(), |_| false).await;
+    }
+
+    /// Follows until an error that ends it.
+    async fn follow(
+        &mut self,
+        config: watcher::Config,
+        ends: fn(&watcher::Error) -> bool,
+    ) -> watcher::Error {
+        let stream = watcher(self.api.clone(), config).default_backoff();
         let mut stream = std::pin::pin!(stream);
-        let mut refused = false;
-        while let Some(event) = stream.next().await {
-            match event {
-                Ok(event) => {
-                    if !options.delay.is_zero() {
-                        tokio::time::sleep(options.delay).await;
-                    }
-                    let event = event.modify(|object| {
-                        object.meta_mut().managed_fields = None;
-                        trim(object);
-                    });
-                    writer.apply_watcher_event(&event);
-                    bell.notify_one();
+        loop {
+            match stream.next().await {
+                Some(Ok(event)) => self.store(event).await,
+                Some(Err(error)) if ends(&error) => return error,
+                Some(Err(error)) if self.may_be_missing && is_missing(&error) => {
+                    self.store(watcher::Event::Init).await;
+                    self.store(watcher::Event::InitDone).await;
                 }
-                Err(error) => {
-                    refused = config.initial_list_strategy
-                        == watcher::InitialListStrategy::StreamingList
-                        && is_refused(&error);
-                    if refused {
-                        break;
-                    }
+                Some(Err(error)) => {
                     tracing::warn!(kind = %K::kind(&()), error = %Chain(&error), "a watch was interrupted");
                 }
+                // A watcher never ends.
+                None => std::future::pending().await,
             }
         }
-        if refused {
-            tracing::info!(kind = %K::kind(&()), "the API server does not stream lists: using an ordinary one");
-            config = watcher::Config::default();
+    }
+
+    async fn store(&mut self, event: watcher::Event<K>) {
+        if !self.options.delay.is_zero() {
+            tokio::time::sleep(self.options.delay).await;
         }
+        let event = event.modify(|object| {
+            object.meta_mut().managed_fields = None;
+            (self.trim)(object);
+        });
+        self.writer.apply_watcher_event(&event);
+        self.bell.notify_one();
     }
 }
 
@@ -222,6 +255,15 @@ fn is_refused(error: &watcher::Error) -> bool {
         watcher::Error::InitialListFailed(kube::Error::Api(status))
         | watcher::Error::WatchStartFailed(kube::Error::Api(status))
         | watcher::Error::WatchError(status) => matches!(status.code, 400 | 422),
+        _ => false,
+    }
+}
+
+/// `404 Not Found`: the kind is not served.
+fn is_missing(error: &watcher::Error) -> bool {
+    match error {
+        watcher::Error::InitialListFailed(kube::Error::Api(status))
+        | watcher::Error::WatchStartFailed(kube::Error::Api(status)) => status.code == 404,
         _ => false,
     }
 }

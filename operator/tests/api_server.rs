@@ -261,6 +261,12 @@ fn program(name: &str) -> PathBuf {
     );
 }
 
+/// A port that nobody listens on.
+pub fn free_port() -> u16 {
+    let [port] = free_ports();
+    port
+}
+
 fn free_ports<const N: usize>() -> [u16; N] {
     let listeners: [TcpListener; N] =
         std::array::from_fn(|_| TcpListener::bind(("127.0.0.1", 0)).expect("a free port"));

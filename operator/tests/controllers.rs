@@ -1,6 +1,8 @@
 //! The whole program against a real API server: what it writes, in answer to what users and agents
 //! write.
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -12,14 +14,14 @@ use kube::{Api, Client, ResourceExt};
 use serde_json::json;
 use weft_crds::{IPBlock, IPPool, NodeNetwork, NodeReport, Overlay};
 
-use crate::api_server::{ApiServer, create_node, eventually, from};
+use crate::api_server::{ApiServer, create_node, eventually, free_port, from};
 
 #[tokio::test]
 #[ignore = "needs etcd and kube-apiserver: WEFT_TEST_BIN names their folder"]
 async fn pools_nodes_and_blocks_live_and_go() {
     let server = ApiServer::start().await;
     let client = server.client();
-    let _operator = Operator::start(&server, "one", &["--node-grace=1s", "--agent-grace=3s"]);
+    let operator = Operator::start(&server, "one", &["--node-grace=1s", "--agent-grace=3s"]);
     for node in ["n1", "n2"] {
         create_node(
             &client,
@@ -202,18 +204,17 @@ async fn the_second_takes_over_when_the_first_goes() {
 }
 
 /// The program itself, killed at the end.
-struct Operator(Child);
+struct Operator {
+    child: Child,
+    port: u16,
+}
 
 impl Operator {
     fn start(server: &ApiServer, identity: &str, flags: &[&str]) -> Self {
+        let port = free_port();
         let child = Command::new(env!("CARGO_BIN_EXE_weft-operator"))
-            .args([
-                "run",
-                "--namespace=default",
-                "--health-port=0",
-                "--identity",
-                identity,
-            ])
+            .args(["run", "--namespace=default", "--identity", identity])
+            .arg(format!("--health-port={port}"))
             .arg("--kubeconfig")
             .arg(server.kubeconfig())
             // Nobody listens at the first address: the second is used.
@@ -225,25 +226,48 @@ impl Operator {
             .stderr(Stdio::inherit())
             .spawn()
             .expect("the program starts");
-        Self(child)
+        Self { child, port }
+    }
+
+    /// What one of its pages says: status line, headers and text.
+    fn page(&self, path: &str) -> String {
+        let Ok(mut stream) = TcpStream::connect(("127.0.0.1", self.port)) else {
+            return String::new();
+        };
+        let request = format!("GET {path} HTTP/1.1\r\nHost: operator\r\nConnection: close\r\n\r\n");
+        let mut answer = String::new();
+        let asked = stream.write_all(request.as_bytes());
+        let _ = asked.and_then(|()| stream.read_to_string(&mut answer));
+        answer
+    }
+
+    /// How often it has written anything, in whatever way it ended.
+    fn writes(&self) -> f64 {
+        let page = self.page("/metrics");
+        let lines = page
+            .lines()
+            .filter(|line| line.starts_with("weft_operator_writes_total"));
+        lines
+            .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+            .sum()
     }
 
     fn terminate(mut self) {
-        let pid = self.0.id().to_string();
+        let pid = self.child.id().to_string();
         let sent = Command::new("kill")
             .args(["-TERM", &pid])
             .status()
             .expect("kill runs");
         assert!(sent.success());
-        let ended = self.0.wait().expect("it ends");
+        let ended = self.child.wait().expect("it ends");
         assert!(ended.success(), "{ended}");
     }
 }
 
 impl Drop for Operator {
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 

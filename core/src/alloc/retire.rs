@@ -57,7 +57,7 @@ fn unwanted(
     let pool = view.pools.get(&block.pool);
     if node_gone(view, block) {
         Some(DrainReason::NodeGone)
-    } else if overlaps.contains_key(name) {
+    } else if overlaps.get(name).is_some_and(|older| stays(view, older)) {
         Some(DrainReason::Overlapped)
     } else if !pool.is_some_and(|pool| covered(pool, block)) {
         Some(DrainReason::NotCovered)
@@ -71,6 +71,11 @@ fn unwanted(
     } else {
         None
     }
+}
+
+/// An overlap with a block that is Draining ends by itself.
+fn stays(view: &AllocView, block: &str) -> bool {
+    view.blocks.get(block).is_some_and(|block| !block.draining)
 }
 
 fn covered(pool: &AllocPool, block: &AllocBlock) -> bool {

@@ -324,6 +324,23 @@ fn the_younger_of_overlapping_blocks_is_drained_and_found() {
 }
 
 #[test]
+fn a_block_that_only_a_draining_one_overlaps_stays() {
+    let view = view()
+        .nodes(&["a", "b"])
+        .pool("p", &[("10.0.0.0/24", 26)], 1)
+        .block("10.0.0.0/26", "p", "a")
+        .block("10.0.0.0/28", "p", "b")
+        .draining("10.0.0.0/26");
+    let plan = plan_blocks(&view);
+    assert_eq!(drained(&plan), []);
+    assert_eq!(
+        created(&plan),
+        ["10.0.0.64/26 a", "10.0.0.128/26 b"],
+        "neither has anything that it may use"
+    );
+}
+
+#[test]
 fn surplus_goes_one_block_at_a_time_and_never_swings() {
     let mut view = view()
         .nodes(&["a"])
