@@ -36,6 +36,9 @@ pub fn weftnet(
         format!("apiServer={}", serde_json::to_string(&[server])?),
         "--set".to_owned(),
         format!("image.tag={}", image::TAG),
+        // Scenarios wait for what comes back after it.
+        "--set".to_owned(),
+        "agent.sandboxGrace=5s".to_owned(),
     ];
     helm(env, cluster, RELEASE, &values)?;
     let limit = Duration::from_secs(30);

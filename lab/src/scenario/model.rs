@@ -9,7 +9,10 @@ use serde_json::Value;
 
 use crate::probe::connect::{Ending, Protocol};
 
-pub use super::number::{Count, Pause};
+mod churn;
+
+pub use super::number::{Count, Pause, Text};
+pub use churn::{Churn, ChurnFault};
 
 /// One scenario: what a cluster promises, and how to find out.
 #[derive(Deserialize, Serialize, JsonSchema, Clone, Debug)]
@@ -26,6 +29,9 @@ pub struct Scenario {
     /// The cluster that it needs. A lab of its own is made where the given one differs.
     #[serde(default)]
     pub topology: Topology,
+    /// Texts for `${value.NAME}`, such as those that differ between the short and the long set.
+    #[serde(default)]
+    pub values: BTreeMap<String, Text>,
     /// Objects of any kind, applied before the pods and deleted after the scenario.
     #[serde(default)]
     pub objects: Vec<Value>,
@@ -245,6 +251,8 @@ pub enum Step {
     UniqueAddresses(Empty),
     /// Break something.
     Fault(Fault),
+    /// ADD and DEL of made-up sandboxes while the agent is killed.
+    Churn(Churn),
     /// Do nothing for a while.
     Wait(Pause),
     /// Several times the same.

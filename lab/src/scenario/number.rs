@@ -36,6 +36,37 @@ impl Count {
     }
 }
 
+/// A text: one, or one for each set.
+#[derive(Deserialize, Serialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
+#[serde(untagged)]
+pub enum Text {
+    /// The same in both sets.
+    Same(String),
+    /// By set.
+    Sets {
+        /// Without `--full`.
+        short: String,
+        /// With `--full`.
+        full: String,
+    },
+}
+
+impl Text {
+    /// The text for a set.
+    pub fn get(&self, is_full: bool) -> &str {
+        match self {
+            Self::Same(text) => text,
+            Self::Sets { short, full } => {
+                if is_full {
+                    full
+                } else {
+                    short
+                }
+            }
+        }
+    }
+}
+
 /// A pause: `2s`, one for each set, or a random one between two.
 #[derive(Deserialize, Serialize, JsonSchema, Clone, Debug)]
 #[serde(untagged)]

@@ -9,6 +9,7 @@ use super::number::duration;
 use super::stage::Stage;
 use super::{objects, pods, template};
 
+mod churn;
 mod connect;
 mod exec;
 mod expect;
@@ -62,6 +63,7 @@ pub async fn one(stage: &mut Stage<'_>, step: &Step) -> Result<()> {
         Step::Spoof(what) => spoof::run(stage, what).await,
         Step::UniqueAddresses(_) => unique::check(stage).await,
         Step::Fault(what) => fault::run(stage, what).await,
+        Step::Churn(what) => churn::run(stage, what).await,
         Step::Wait(pause) => {
             let share = stage.random.share();
             tokio::time::sleep(
@@ -102,6 +104,7 @@ pub fn title(step: &Step) -> String {
         Step::Spoof(what) => format!("spoof {} from {}", what.kind, what.from),
         Step::UniqueAddresses(_) => "uniqueAddresses".to_owned(),
         Step::Fault(what) => format!("fault {}", fault::title(what)),
+        Step::Churn(what) => format!("churn on node {}", what.node),
         Step::Wait(_) => "wait".to_owned(),
         Step::Repeat(_) => "repeat".to_owned(),
     }
