@@ -61,6 +61,12 @@ impl Lab {
     pub async fn open(cluster: Cluster) -> Result<Self> {
         let client = cluster.client().await?;
         let state = cluster.state();
+        if !state.complete {
+            bail!(
+                "lab {0} is half made: take it down and make it anew (weft-lab down --name {0})",
+                state.name
+            );
+        }
         let mut nodes = Vec::new();
         for record in state.nodes.values() {
             let place = cluster.place(&record.name)?;
