@@ -53,6 +53,12 @@ impl Protocol {
         }
     }
 
+    fn after(&self, state: &State, step: Step) -> State {
+        let mut next = *state;
+        steps::take(self, &mut next, step);
+        next
+    }
+
     fn plan(&self, operator: usize, cache: Api) -> Plan {
         let mut plans = self.plans.lock().unwrap();
         plans
@@ -79,12 +85,12 @@ impl Model for Protocol {
 
     fn actions(&self, state: &State, actions: &mut Vec<Step>) {
         steps::possible(self, state, actions);
+        // Random walks want only what changes something.
+        actions.retain(|step| self.after(state, *step) != *state);
     }
 
     fn next_state(&self, state: &State, step: Step) -> Option<State> {
-        let mut next = *state;
-        steps::take(self, &mut next, step);
-        (next != *state).then_some(next)
+        Some(self.after(state, step))
     }
 
     fn properties(&self) -> Vec<Property<Self>> {
