@@ -140,6 +140,9 @@ impl Socket {
         for _ in 0..DUMP_ATTEMPTS {
             match self.dump_once(message, &keep) {
                 Err(error @ (Error::Interrupted | Error::Lost)) => last = error,
+                Err(Error::Refused(refusal)) if is_missing_table(message, &refusal) => {
+                    return Ok(Vec::new());
+                }
                 done => return done,
             }
         }
@@ -261,6 +264,12 @@ pub fn is_absence(errno: Errno) -> bool {
         errno,
         Errno::ENOENT | Errno::ESRCH | Errno::ENODEV | Errno::EADDRNOTAVAIL | Errno::ENXIO
     )
+}
+
+/// Whether routes were asked for of a table that does not exist, as in a namespace that has not had an
+/// IPv4 route yet: there are none.
+fn is_missing_table(message: &RouteNetlinkMessage, refusal: &Refusal) -> bool {
+    refusal.errno == Errno::ENOENT && matches!(message, RouteNetlinkMessage::GetRoute(_))
 }
 
 fn encode(message: &RouteNetlinkMessage, flags: u16, sequence: u32, bytes: &mut Vec<u8>) {

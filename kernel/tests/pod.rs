@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, UdpSocket};
+use std::process::Command;
 use std::time::Duration;
 
 use weft_core::diff::{Change, Changes};
@@ -152,6 +153,28 @@ fn a_pair_that_differs_is_made_anew() {
     assert!(
         addresses.contains("10.8.0.9/32") && !addresses.contains("10.8.0.1/32"),
         "{addresses}"
+    );
+}
+
+#[test]
+fn a_pair_without_addresses_and_routes_is_made_anew() {
+    let (node, pod) = (Namespace::new(), Namespace::new());
+    let wanted = wiring("a", &["10.8.0.1", "fd00:8::1"]);
+    // As an agent leaves it that is killed after its first exchange with the kernel.
+    let mut inside = node
+        .enter(|| Command::new("sleep").arg("60").spawn())
+        .unwrap();
+    let host_link = &wanted.host_link;
+    pod.run(&format!(
+        "ip link add eth0 type veth peer name {host_link} netns {}",
+        inside.id()
+    ));
+    inside.kill().unwrap();
+    inside.wait().unwrap();
+    assert!(give(&node, &pod, &wanted).unwrap().created);
+    assert_eq!(
+        verify(&mut node.socket(), &mut pod.socket(), &wanted).unwrap(),
+        Vec::<String>::new()
     );
 }
 
