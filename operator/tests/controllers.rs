@@ -88,6 +88,19 @@ async fn pools_nodes_and_blocks_live_and_go() {
     })
     .await;
 
+    assert!(operator.page("/readyz").starts_with("HTTP/1.1 200"));
+    let blocks_of_pool = "weft_operator_pool_blocks{pool=\"default\",family=\"IPv4\"} 2";
+    assert!(operator.page("/metrics").contains(blocks_of_pool));
+    eventually(
+        "it comes to rest: nothing is written while nothing happens",
+        async || {
+            let before = operator.writes();
+            tokio::time::sleep(Duration::from_secs(7)).await;
+            before > 0.0 && operator.writes() == before
+        },
+    )
+    .await;
+
     let bad: IPPool =
         from(json!({"metadata": {"name": "bad"}, "spec": {"cidrs": [{"cidr": "10.96.128.0/20"}]}}));
     pools
