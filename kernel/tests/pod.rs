@@ -158,7 +158,7 @@ fn a_pair_that_differs_is_made_anew() {
 
 #[test]
 fn a_pair_without_addresses_and_routes_is_made_anew() {
-    let (node, pod) = (Namespace::new(), Namespace::new());
+    let (node, pod) = (Namespace::new(), Namespace::untouched());
     let wanted = wiring("a", &["10.8.0.1", "fd00:8::1"]);
     // As an agent leaves it that is killed after its first exchange with the kernel.
     let mut inside = node
