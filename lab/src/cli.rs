@@ -119,6 +119,8 @@ enum Subject {
     },
     /// Run scenario files.
     Run(RunArgs),
+    /// Print the JSON schema of scenario files.
+    Schema,
     /// Run a benchmark against its peers.
     Bench(BenchArgs),
     /// Say what this machine lacks, and the line that installs it.
@@ -247,6 +249,7 @@ fn dispatch(cli: &Cli) -> Result<ExitCode> {
                 args,
             )?));
         }
+        Subject::Schema => println!("{:#}", crate::scenario::schema()),
         Subject::Bench(args) => return crate::bench::run(args, &env, &places.name),
         Subject::Doctor => return doctor::print(&env),
         Subject::Completion { shell } => {

@@ -51,7 +51,9 @@ impl Stage<'_> {
         let mut facts = spot::facts(self.lab, &self.pods, &self.namespace);
         facts.extend(self.kept.clone());
         let values = self.scenario.values.iter();
-        facts.extend(values.map(|(name, text)| (format!("value.{name}"), text.get(self.is_full).to_owned())));
+        facts.extend(
+            values.map(|(name, text)| (format!("value.{name}"), text.get(self.is_full).to_owned())),
+        );
         facts
     }
 

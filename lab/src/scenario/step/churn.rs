@@ -46,7 +46,11 @@ struct Holdings {
 
 pub(super) async fn run(stage: &mut Stage<'_>, what: &Churn) -> Result<()> {
     let place = stage.lab.node(what.node)?.place.clone();
-    let cooldown = what.cooldown.as_deref().map(|text| time(&stage.fill(text)?)).transpose()?;
+    let cooldown = what
+        .cooldown
+        .as_deref()
+        .map(|text| time(&stage.fill(text)?))
+        .transpose()?;
     let before = wait::until(BACK, async || holdings(&place)).await?;
     let rounds = Arc::new(Rounds::new(plan(stage, what)?, Plugin::of(&place)?));
     let mut ledger = churn(&rounds, stage.lab, what.inject).await?;
@@ -95,11 +99,21 @@ fn plan(stage: &mut Stage<'_>, what: &Churn) -> Result<Plan> {
 }
 
 /// Waits until the node holds what it held before.
-async fn returned(stage: &Stage<'_>, place: &Place, what: &Churn, before: &Holdings, ledger: &Ledger) -> Result<()> {
+async fn returned(
+    stage: &Stage<'_>,
+    place: &Place,
+    what: &Churn,
+    before: &Holdings,
+    ledger: &Ledger,
+) -> Result<()> {
     let grace = grace(stage.lab).await?;
     // The time begins when there is an agent again to see what is missing.
     wait::until(BACK, async || holdings(place)).await?;
-    let limit = if what.inject == Some(ChurnFault::Leak) { SHORT } else { grace * 2 };
+    let limit = if what.inject == Some(ChurnFault::Leak) {
+        SHORT
+    } else {
+        grace * 2
+    };
     wait::until(limit, async || {
         let now = holdings(place)?;
         let links: Vec<&String> = now.links.difference(&before.links).collect();
@@ -119,24 +133,40 @@ async fn returned(stage: &Stage<'_>, place: &Place, what: &Churn, before: &Holdi
 
 /// The agent's `--sandbox-grace`.
 async fn grace(lab: &Lab) -> Result<Duration> {
-    let reference = serde_json::from_value(json!({"apiVersion": "apps/v1", "kind": "DaemonSet", "name": "weft-agent"}))?;
-    let set = objects::get(lab, install::NAMESPACE, &reference).await?.context("there is no DaemonSet weft-agent")?;
-    let arguments = set.pointer("/spec/template/spec/containers/0/args").and_then(Value::as_array);
-    let text = arguments.into_iter().flatten().filter_map(Value::as_str).find_map(|word| word.strip_prefix("--sandbox-grace="));
+    let reference = serde_json::from_value(
+        json!({"apiVersion": "apps/v1", "kind": "DaemonSet", "name": "weft-agent"}),
+    )?;
+    let set = objects::get(lab, install::NAMESPACE, &reference)
+        .await?
+        .context("there is no DaemonSet weft-agent")?;
+    let arguments = set
+        .pointer("/spec/template/spec/containers/0/args")
+        .and_then(Value::as_array);
+    let text = arguments
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .find_map(|word| word.strip_prefix("--sandbox-grace="));
     time(text.context("the agent has no argument --sandbox-grace")?)
 }
 
 fn holdings(place: &Place) -> Result<Holdings> {
     let metrics = place.text(&["bash", "-c", METRICS])?;
     let value = |name: &str| {
-        let mut lines = metrics.lines().filter_map(|line| line.strip_prefix(name)?.trim().parse::<u64>().ok());
-        lines.next().with_context(|| format!("the agent's metrics lack {name}"))
+        let mut lines = metrics
+            .lines()
+            .filter_map(|line| line.strip_prefix(name)?.trim().parse::<u64>().ok());
+        lines
+            .next()
+            .with_context(|| format!("the agent's metrics lack {name}"))
     };
     if value("weft_agent_ready")? != 1 {
         bail!("the agent of {} is not ready", place.name());
     }
     let links = place.text(&["ip", "-oneline", "link", "show", "type", "veth"])?;
-    let links = links.lines().filter_map(|line| line.split([':', '@']).nth(1));
+    let links = links
+        .lines()
+        .filter_map(|line| line.split([':', '@']).nth(1));
     Ok(Holdings {
         attachments: value("weft_agent_attachments")?,
         links: links.map(|name| name.trim().to_owned()).collect(),
@@ -146,8 +176,13 @@ fn holdings(place: &Place) -> Result<Holdings> {
 /// No address of a sandbox that is gone stands in the node's table.
 fn no_elements(place: &Place, ledger: &Ledger) -> Result<()> {
     let table = place.text(&["nft", "list", "table", "inet", "weftnet"])?;
-    let words: BTreeSet<&str> = table.split(|c: char| c.is_whitespace() || ",{}".contains(c)).collect();
-    let left: BTreeSet<IpAddr> = ledger.addresses().filter(|address| words.contains(address.to_string().as_str())).collect();
+    let words: BTreeSet<&str> = table
+        .split(|c: char| c.is_whitespace() || ",{}".contains(c))
+        .collect();
+    let left: BTreeSet<IpAddr> = ledger
+        .addresses()
+        .filter(|address| words.contains(address.to_string().as_str()))
+        .collect();
     if left.is_empty() {
         return Ok(());
     }
@@ -157,10 +192,18 @@ fn no_elements(place: &Place, ledger: &Ledger) -> Result<()> {
 /// The node reports no address of the pool in use.
 async fn unused(stage: &Stage<'_>, what: &Churn) -> Result<()> {
     let name = &stage.lab.node(what.node)?.record.name;
-    let reference = serde_json::from_value(json!({"apiVersion": "weftnet.dev/v1alpha1", "kind": "NodeReport", "name": name}))?;
-    let report = objects::get(stage.lab, "", &reference).await?.context("there is no NodeReport")?;
+    let reference = serde_json::from_value(
+        json!({"apiVersion": "weftnet.dev/v1alpha1", "kind": "NodeReport", "name": name}),
+    )?;
+    let report = objects::get(stage.lab, "", &reference)
+        .await?
+        .context("there is no NodeReport")?;
     let pools = report.pointer("/spec/pools").and_then(Value::as_array);
-    let pools: Vec<&Value> = pools.into_iter().flatten().filter(|pool| pool["pool"] == what.pool.as_str()).collect();
+    let pools: Vec<&Value> = pools
+        .into_iter()
+        .flatten()
+        .filter(|pool| pool["pool"] == what.pool.as_str())
+        .collect();
     if pools.is_empty() || pools.iter().any(|pool| pool["allocated"] != 0) {
         bail!("NodeReport {name} says of pool {}: {pools:?}", what.pool);
     }

@@ -71,7 +71,9 @@ impl Ledger {
 
     /// Every address that anybody held.
     pub(super) fn addresses(&self) -> impl Iterator<Item = IpAddr> + '_ {
-        self.held.iter().flat_map(|held| held.addresses.iter().copied())
+        self.held
+            .iter()
+            .flat_map(|held| held.addresses.iter().copied())
     }
 
     /// Holders that an address had at the same time, or too soon one after the other.
@@ -88,7 +90,9 @@ impl Ledger {
             holders.sort_by_key(|held| held.begin);
             for pair in holders.windows(2) {
                 let (one, two) = (pair[0], pair[1]);
-                let gap = one.end.and_then(|end| two.begin.checked_duration_since(end));
+                let gap = one
+                    .end
+                    .and_then(|end| two.begin.checked_duration_since(end));
                 match gap {
                     None => sentences.push(format!("{address} belongs to {} and to {} at the same time", one.sandbox, two.sandbox)),
                     Some(gap) if gap < rest => sentences.push(format!(
@@ -104,11 +108,20 @@ impl Ledger {
 
     /// Failures of ADD that do not say what they must.
     pub(super) fn badly_refused(&self, pool: &str, dry: bool) -> Vec<String> {
-        let bad = self.refused.iter().filter(|refused| !refused.is_proper(pool, dry));
-        let mut sentences = few(bad.map(|Refused { code, msg, details }| format!("an ADD failed with code {code}, {msg:?}, {details:?}")).collect());
+        let bad = self
+            .refused
+            .iter()
+            .filter(|refused| !refused.is_proper(pool, dry));
+        let mut sentences = few(bad
+            .map(|Refused { code, msg, details }| {
+                format!("an ADD failed with code {code}, {msg:?}, {details:?}")
+            })
+            .collect());
         let named = self.refused.iter().any(|refused| refused.names(pool));
         if dry && !named {
-            sentences.push(format!("no ADD failed for want of an address in pool {pool}"));
+            sentences.push(format!(
+                "no ADD failed for want of an address in pool {pool}"
+            ));
         }
         sentences
     }
@@ -154,7 +167,10 @@ mod tests {
     }
 
     fn shared(held: Vec<Held>, cooldown: u64) -> Vec<String> {
-        let ledger = Ledger { held, ..Ledger::default() };
+        let ledger = Ledger {
+            held,
+            ..Ledger::default()
+        };
         ledger.shared(Duration::from_secs(cooldown))
     }
 
@@ -179,22 +195,47 @@ mod tests {
     #[test]
     fn a_refusal_needs_its_code_and_its_reason() {
         let refused = |code, msg: &str, details: &str| Ledger {
-            refused: vec![Refused { code, msg: msg.to_owned(), details: details.to_owned() }],
+            refused: vec![Refused {
+                code,
+                msg: msg.to_owned(),
+                details: details.to_owned(),
+            }],
             ..Ledger::default()
         };
         let away = "the node's agent is not there";
         let none = "no address for the pod";
-        assert!(refused(11, away, "nobody listens").badly_refused("p", false).is_empty());
+        assert!(
+            refused(11, away, "nobody listens")
+                .badly_refused("p", false)
+                .is_empty()
+        );
         assert_eq!(refused(11, away, "").badly_refused("p", false).len(), 1);
-        assert_eq!(refused(5, away, "nobody listens").badly_refused("p", false).len(), 1);
-        assert!(refused(11, none, "pool p is exhausted").badly_refused("p", true).is_empty());
-        assert_eq!(refused(11, none, "pool p is exhausted").badly_refused("p", false).len(), 1);
+        assert_eq!(
+            refused(5, away, "nobody listens")
+                .badly_refused("p", false)
+                .len(),
+            1
+        );
+        assert!(
+            refused(11, none, "pool p is exhausted")
+                .badly_refused("p", true)
+                .is_empty()
+        );
+        assert_eq!(
+            refused(11, none, "pool p is exhausted")
+                .badly_refused("p", false)
+                .len(),
+            1
+        );
         assert_eq!(Ledger::default().badly_refused("p", true).len(), 1);
     }
 
     #[test]
     fn many_sentences_of_a_kind_become_few() {
-        assert_eq!(few(vec!["a".to_owned(); 9]).last().unwrap(), "and 4 more like that");
+        assert_eq!(
+            few(vec!["a".to_owned(); 9]).last().unwrap(),
+            "and 4 more like that"
+        );
         assert_eq!(few(vec!["a".to_owned(); 3]).len(), 3);
     }
 }

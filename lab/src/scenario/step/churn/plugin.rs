@@ -23,16 +23,25 @@ impl Plugin {
     /// The first plugin of the node's first list, as the runtime finds it.
     pub(super) fn of(place: &Place) -> Result<Self> {
         let folder = in_place(place, "/etc/cni/net.d");
-        let entries = std::fs::read_dir(&folder).context("failed to read /etc/cni/net.d of the node")?;
-        let mut files: Vec<_> = entries.map(|entry| entry.map(|entry| entry.path())).collect::<Result<_, _>>()?;
+        let entries =
+            std::fs::read_dir(&folder).context("failed to read /etc/cni/net.d of the node")?;
+        let mut files: Vec<_> = entries
+            .map(|entry| entry.map(|entry| entry.path()))
+            .collect::<Result<_, _>>()?;
         files.retain(|file| file.extension().is_some_and(|ending| ending == "conflist"));
-        let file = files.into_iter().min().context("the node has no CNI configuration")?;
-        let list: Value = serde_json::from_str(&std::fs::read_to_string(&file)?).context("the CNI configuration is no JSON")?;
+        let file = files
+            .into_iter()
+            .min()
+            .context("the node has no CNI configuration")?;
+        let list: Value = serde_json::from_str(&std::fs::read_to_string(&file)?)
+            .context("the CNI configuration is no JSON")?;
         let mut config = list["plugins"][0].clone();
         for key in ["cniVersion", "name"] {
             config[key] = list[key].clone();
         }
-        let kind = config["type"].as_str().context("the CNI configuration names no plugin")?;
+        let kind = config["type"]
+            .as_str()
+            .context("the CNI configuration names no plugin")?;
         Ok(Self {
             place: place.clone(),
             program: format!("/opt/cni/bin/{kind}"),
@@ -56,12 +65,18 @@ impl Plugin {
             Ok(answer) => answer,
             Err(refused) => return Ok(Err(refused)),
         };
-        let ips = answer["ips"].as_array().context("ADD answered without ips")?;
+        let ips = answer["ips"]
+            .as_array()
+            .context("ADD answered without ips")?;
         let mut addresses = Vec::new();
         for ip in ips {
             let text = ip["address"].as_str().unwrap_or_default();
             let address = text.split('/').next().unwrap_or_default();
-            addresses.push(address.parse().with_context(|| format!("ADD answered with address {text:?}"))?);
+            addresses.push(
+                address
+                    .parse()
+                    .with_context(|| format!("ADD answered with address {text:?}"))?,
+            );
         }
         if addresses.is_empty() {
             bail!("ADD answered without an address");
@@ -73,13 +88,17 @@ impl Plugin {
     pub(super) fn del(&self, sandbox: &str) -> Result<()> {
         match self.call("DEL", sandbox)? {
             Ok(_) => Ok(()),
-            Err(Refused { code, msg, details }) => bail!("DEL of {sandbox} failed with code {code}: {msg}: {details}"),
+            Err(Refused { code, msg, details }) => {
+                bail!("DEL of {sandbox} failed with code {code}: {msg}: {details}")
+            }
         }
     }
 
     fn call(&self, verb: &str, sandbox: &str) -> Result<Result<Value, Refused>> {
         let mut command = self.place.command(&[&self.program])?;
-        let arguments = format!("IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME={sandbox};K8S_POD_INFRA_CONTAINER_ID={sandbox};K8S_POD_UID={sandbox}");
+        let arguments = format!(
+            "IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME={sandbox};K8S_POD_INFRA_CONTAINER_ID={sandbox};K8S_POD_UID={sandbox}"
+        );
         command
             .env("CNI_COMMAND", verb)
             .env("CNI_CONTAINERID", sandbox)
@@ -99,8 +118,13 @@ impl Plugin {
         if output.status.success() && text.trim().is_empty() {
             return Ok(Ok(Value::Null));
         }
-        let answer: Value = serde_json::from_str(&text)
-            .with_context(|| format!("{verb} of {sandbox} ({}) answered no JSON but {text:?}, {:?}", output.status, String::from_utf8_lossy(&output.stderr)))?;
+        let answer: Value = serde_json::from_str(&text).with_context(|| {
+            format!(
+                "{verb} of {sandbox} ({}) answered no JSON but {text:?}, {:?}",
+                output.status,
+                String::from_utf8_lossy(&output.stderr)
+            )
+        })?;
         if output.status.success() {
             return Ok(Ok(answer));
         }

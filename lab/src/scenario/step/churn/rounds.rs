@@ -72,8 +72,13 @@ impl Rounds {
             scope.spawn(|| self.kill(lab));
         });
         if self.added.load(Ordering::SeqCst) < self.plan.adds || self.kills_left() > 0 {
-            let (added, killed) = (self.added.load(Ordering::SeqCst), self.killed.load(Ordering::SeqCst));
-            self.wrong(format!("the time is up after {added} ADDs and {killed} kills"));
+            let (added, killed) = (
+                self.added.load(Ordering::SeqCst),
+                self.killed.load(Ordering::SeqCst),
+            );
+            self.wrong(format!(
+                "the time is up after {added} ADDs and {killed} kills"
+            ));
         }
     }
 
@@ -107,7 +112,9 @@ impl Rounds {
     fn work(&self, worker: u64) {
         let mut random = Random::new(self.plan.seed.wrapping_add(worker + 1));
         // As long as there is somebody to kill there is somebody at work.
-        while !self.is_late() && (self.added.load(Ordering::SeqCst) < self.plan.adds || self.kills_left() > 0) {
+        while !self.is_late()
+            && (self.added.load(Ordering::SeqCst) < self.plan.adds || self.kills_left() > 0)
+        {
             let number = self.begun.fetch_add(1, Ordering::SeqCst);
             let sandbox = format!("{}-{number}", self.plan.run);
             if !self.begin(&sandbox) {
@@ -169,11 +176,19 @@ impl Rounds {
 
     fn kill(&self, lab: &Lab) {
         let mut random = Random::new(self.plan.seed);
-        let Plan { kills, container_kills, .. } = self.plan;
+        let Plan {
+            kills,
+            container_kills,
+            ..
+        } = self.plan;
         let all = kills + container_kills;
         for count in 1..=all {
             let is_container = count * container_kills / all > (count - 1) * container_kills / all;
-            let words = if is_container { "weft-agent run" } else { "weft-agent work" };
+            let words = if is_container {
+                "weft-agent run"
+            } else {
+                "weft-agent work"
+            };
             // A new one is there, or will be in a moment.
             let victims = loop {
                 if self.is_late() {
@@ -184,7 +199,10 @@ impl Rounds {
                     _ => std::thread::sleep(LOOK),
                 }
             };
-            let pause = self.plan.between_kills.get(self.plan.is_full, random.share());
+            let pause = self
+                .plan
+                .between_kills
+                .get(self.plan.is_full, random.share());
             std::thread::sleep(pause.unwrap_or_default());
             for victim in victims {
                 // It may have ended with its container.
