@@ -5,6 +5,15 @@ use std::process::Command;
 #[test]
 #[ignore = "needs a lab cluster: make test starts one"]
 fn pools_overlays_and_addresses_have_their_columns() {
+    // A pod with an address, so that there is something to list.
+    kubectl(&[
+        "-n",
+        "kube-system",
+        "rollout",
+        "status",
+        "deployment/coredns",
+        "--timeout=180s",
+    ]);
     let text = kubectl(&["get", "ipp"]);
     assert_eq!(
         words(text.lines().next().unwrap()),
