@@ -2,7 +2,7 @@
 //! holders, and none is lost.
 //!
 //! What remains is asked of the node itself: the agent's count of attachments, its report, links of
-//! the host and elements of its nft table must be what they were before.
+//! the host and elements of its nft table must know nothing of a sandbox that is gone.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
+use weft_core::names::{self, OurLink};
+use weft_core::view::AttachmentKey;
 
 use super::{none_of, time};
 use crate::install;
@@ -37,10 +39,12 @@ const SHORT: Duration = Duration::from_secs(2);
 /// Asks the agent's metrics without a program that the node may lack.
 const METRICS: &str = r#"exec 3<>/dev/tcp/127.0.0.1/9470; printf 'GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n' >&3; cat <&3"#;
 
-/// What a node holds for its pods.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What a node holds for its pods, as seen at one time.
+#[derive(Clone, Debug)]
 struct Holdings {
+    /// By the agent's account.
     attachments: u64,
+    /// Host ends of pods' links.
     links: BTreeSet<String>,
 }
 
@@ -51,7 +55,7 @@ pub(super) async fn run(stage: &mut Stage<'_>, what: &Churn) -> Result<()> {
         .as_deref()
         .map(|text| time(&stage.fill(text)?))
         .transpose()?;
-    let before = wait::until(BACK, async || holdings(&place)).await?;
+    wait::until(BACK, async || holdings(&place)).await?;
     let rounds = Arc::new(Rounds::new(plan(stage, what)?, Plugin::of(&place)?));
     let mut ledger = churn(&rounds, stage.lab, what.inject).await?;
     if what.inject == Some(ChurnFault::SharedAddress) {
@@ -60,8 +64,11 @@ pub(super) async fn run(stage: &mut Stage<'_>, what: &Churn) -> Result<()> {
     let mut sentences = ledger.wrongs();
     sentences.extend(ledger.shared(cooldown.unwrap_or_default()));
     sentences.extend(ledger.badly_refused(&what.pool, what.dry));
-    let returned = returned(stage, &place, what, &before, &ledger).await;
-    sentences.extend(returned.err().map(|error| format!("{error:#}")));
+    // What was seen already may have left anything behind.
+    if sentences.is_empty() {
+        let returned = returned(stage, &place, what, &ledger).await;
+        sentences.extend(returned.err().map(|error| format!("{error:#}")));
+    }
     tokio::task::spawn_blocking(move || rounds.clean()).await?;
     none_of(&sentences)
 }
@@ -98,14 +105,8 @@ fn plan(stage: &mut Stage<'_>, what: &Churn) -> Result<Plan> {
     })
 }
 
-/// Waits until the node holds what it held before.
-async fn returned(
-    stage: &Stage<'_>,
-    place: &Place,
-    what: &Churn,
-    before: &Holdings,
-    ledger: &Ledger,
-) -> Result<()> {
+/// Waits until the node holds nothing for sandboxes that are gone. Other pods may come and go meanwhile.
+async fn returned(stage: &Stage<'_>, place: &Place, what: &Churn, ledger: &Ledger) -> Result<()> {
     let grace = grace(stage.lab).await?;
     // The time begins when there is an agent again to see what is missing.
     wait::until(BACK, async || holdings(place)).await?;
@@ -114,21 +115,29 @@ async fn returned(
     } else {
         grace * 2
     };
-    wait::until(limit, async || {
-        let now = holdings(place)?;
-        let links: Vec<&String> = now.links.difference(&before.links).collect();
-        if now.attachments != before.attachments || !links.is_empty() {
+    let ours: BTreeSet<String> = ledger.sandboxes().map(host_link).collect();
+    let holdings = wait::until(limit, async || {
+        let Holdings { attachments, links } = holdings(place)?;
+        let left: Vec<&String> = links.intersection(&ours).collect();
+        if !left.is_empty() || attachments != links.len() as u64 {
             bail!(
-                "after {limit:?} the agent holds {} attachments and held {} before; links that were not there: {links:?}",
-                now.attachments,
-                before.attachments
+                "after {limit:?} the agent has {attachments} attachments for {} links of pods; links of sandboxes that are gone: {left:?}",
+                links.len()
             );
         }
-        Ok(())
+        Ok(attachments)
     })
     .await?;
     no_elements(place, ledger)?;
-    wait::until(REPORT, async || unused(stage, what).await).await
+    wait::until(REPORT, async || unused(stage, what, holdings).await).await
+}
+
+/// The host's end of a sandbox's link.
+fn host_link(sandbox: &str) -> String {
+    names::pod_link(&AttachmentKey {
+        container_id: sandbox.to_owned(),
+        ifname: "eth0".to_owned(),
+    })
 }
 
 /// The agent's `--sandbox-grace`.
@@ -166,10 +175,12 @@ fn holdings(place: &Place) -> Result<Holdings> {
     let links = place.text(&["ip", "-oneline", "link", "show", "type", "veth"])?;
     let links = links
         .lines()
-        .filter_map(|line| line.split([':', '@']).nth(1));
+        .filter_map(|line| line.split([':', '@']).nth(1))
+        .map(str::trim);
+    let links = links.filter(|name| names::recognise(name) == Some(OurLink::Pod));
     Ok(Holdings {
         attachments: value("weft_agent_attachments")?,
-        links: links.map(|name| name.trim().to_owned()).collect(),
+        links: links.map(str::to_owned).collect(),
     })
 }
 
@@ -189,8 +200,8 @@ fn no_elements(place: &Place, ledger: &Ledger) -> Result<()> {
     bail!("addresses that nobody holds are in table inet weftnet: {left:?}")
 }
 
-/// The node reports no address of the pool in use.
-async fn unused(stage: &Stage<'_>, what: &Churn) -> Result<()> {
+/// The node reports no more addresses of the pool in use than it has pods.
+async fn unused(stage: &Stage<'_>, what: &Churn, pods: u64) -> Result<()> {
     let name = &stage.lab.node(what.node)?.record.name;
     let reference = serde_json::from_value(
         json!({"apiVersion": "weftnet.dev/v1alpha1", "kind": "NodeReport", "name": name}),
@@ -204,8 +215,16 @@ async fn unused(stage: &Stage<'_>, what: &Churn) -> Result<()> {
         .flatten()
         .filter(|pool| pool["pool"] == what.pool.as_str())
         .collect();
-    if pools.is_empty() || pools.iter().any(|pool| pool["allocated"] != 0) {
-        bail!("NodeReport {name} says of pool {}: {pools:?}", what.pool);
+    let in_use = |pool: &&&Value| {
+        pool["allocated"]
+            .as_u64()
+            .is_none_or(|allocated| allocated > pods)
+    };
+    if pools.is_empty() || pools.iter().any(|pool| in_use(&pool)) {
+        bail!(
+            "NodeReport {name} says of pool {} with {pods} pods: {pools:?}",
+            what.pool
+        );
     }
     Ok(())
 }

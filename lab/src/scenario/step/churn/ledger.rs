@@ -69,6 +69,11 @@ impl Ledger {
         }
     }
 
+    /// Every sandbox that had addresses.
+    pub(super) fn sandboxes(&self) -> impl Iterator<Item = &str> {
+        self.held.iter().map(|held| held.sandbox.as_str())
+    }
+
     /// Every address that anybody held.
     pub(super) fn addresses(&self) -> impl Iterator<Item = IpAddr> + '_ {
         self.held
