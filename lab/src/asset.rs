@@ -32,8 +32,9 @@ impl Programs {
             .unwrap_or_else(|| PathBuf::from(program))
     }
 
-    /// A value for PATH with the programs' folders before the machine's own, but not that of the CNI
-    /// plugins: one of them is called `bridge`, as a program of the machine is.
+    /// A value for PATH with the programs' folders before the machine's own, but that of the CNI
+    /// plugins, in which other programs may lie too, behind it: one of them is called `bridge`, as a
+    /// program of the machine is.
     pub fn search_path(&self) -> String {
         let plugins = self.0.get("loopback").and_then(|file| file.parent());
         let mut dirs: Vec<String> = Vec::new();
@@ -43,6 +44,7 @@ impl Programs {
             }
         }
         dirs.push("/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned());
+        dirs.extend(plugins.map(|folder| folder.display().to_string()));
         dirs.join(":")
     }
 
@@ -189,7 +191,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_search_path_names_each_folder_once_and_the_machine_last() {
+    fn the_search_path_names_each_folder_once_and_plugins_last() {
         let programs = Programs(BTreeMap::from([
             ("kubelet".to_owned(), PathBuf::from("/cache/k/kubelet")),
             ("kubectl".to_owned(), PathBuf::from("/cache/k/kubectl")),
@@ -198,7 +200,7 @@ mod tests {
         ]));
         let path = programs.search_path();
         assert!(
-            path.starts_with("/cache/e:/cache/k:/usr/local/sbin"),
+            path.starts_with("/cache/e:/cache/k:/usr/local/sbin") && path.ends_with(":/cache/c"),
             "{path}"
         );
         assert_eq!(programs.path("etcd"), PathBuf::from("/cache/e/etcd"));
