@@ -292,6 +292,15 @@ impl Finding {
         }
     }
 
+    /// Whether an overlay is not in force on this node because of it.
+    #[must_use]
+    pub fn keeps_overlay_out(&self) -> bool {
+        matches!(
+            self,
+            Self::NoUnderlayAddress { .. } | Self::VxlanUnsupported { .. }
+        )
+    }
+
     /// How much it matters.
     #[must_use]
     pub fn severity(&self) -> Severity {

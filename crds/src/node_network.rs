@@ -124,4 +124,7 @@ pub struct NodeUnderlay {
     /// MTU of the device that the addresses are on, in bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device_mtu: Option<u32>,
+    /// Why the overlay is not in force on this node, with code. Absent where it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
 }

@@ -173,6 +173,12 @@ pub fn report(view: &NodeView) -> Vec<NodeUnderlay> {
         let own = Family::ALL.map(|family| own_address(&view.host, overlay, family));
         let outer = own_address(&view.host, overlay, overlay.underlay_family());
         let device = outer.or_else(|| own.iter().flatten().next().cloned());
+        let mut unit = UnitPlan::default();
+        self::device(view, name, &mut unit);
+        let problem = unit
+            .findings
+            .iter()
+            .find(|finding| finding.keeps_overlay_out());
         NodeUnderlay {
             overlay: name.clone(),
             addresses: own
@@ -182,6 +188,7 @@ pub fn report(view: &NodeView) -> Vec<NodeUnderlay> {
                 .collect(),
             vtep_mac: vxlan(view, name).map(|(_, link)| link.mac.to_string()),
             device_mtu: device.map(|own| own.mtu),
+            problem: problem.map(|finding| format!("{finding} [{}]", finding.code())),
         }
     };
     view.overlays.iter().map(end).collect()

@@ -38,7 +38,7 @@ pub fn progress(snapshot: &Snapshot, name: &str, resolved: &Resolved) -> Progres
         ..Progress::default()
     };
     for node in &resolved.nodes {
-        if let Some(why) = behind(snapshot.node_networks.get(node).map(AsRef::as_ref)) {
+        if let Some(why) = behind(snapshot.node_networks.get(node).map(AsRef::as_ref), name) {
             progress.behind.insert(node.clone(), why);
         }
         let Some(report) = snapshot.reports.get(node) else {
@@ -139,8 +139,8 @@ pub fn status(
     }
 }
 
-/// Why a node does not have in force what it was told; `None` if it has.
-fn behind(network: Option<&NodeNetwork>) -> Option<String> {
+/// Why a node does not have an overlay in force; `None` if it has.
+fn behind(network: Option<&NodeNetwork>, overlay: &str) -> Option<String> {
     let Some(network) = network else {
         return Some("it has not been told yet".to_owned());
     };
@@ -152,8 +152,12 @@ fn behind(network: Option<&NodeNetwork>) -> Option<String> {
         None => return Some("its agent has not said that it is ready".to_owned()),
         Some(_) => {}
     }
-    (status.observed_generation != network.metadata.generation)
-        .then(|| "its agent is applying the latest change".to_owned())
+    if status.observed_generation != network.metadata.generation {
+        return Some("its agent is applying the latest change".to_owned());
+    }
+    let mut ends = status.underlays.iter();
+    ends.find(|end| end.overlay == overlay)
+        .and_then(|end| end.problem.clone())
 }
 
 fn device_mtu(snapshot: &Snapshot, node: &str, overlay: &str) -> Option<u32> {

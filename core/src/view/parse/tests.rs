@@ -209,6 +209,7 @@ fn a_peer_cannot_take_this_nodes_address() {
                 .into(),
             vtep_mac: Some("02:00".to_owned()),
             device_mtu: Some(68),
+            problem: None,
         }],
         ..NodeNetworkStatus::default()
     };
