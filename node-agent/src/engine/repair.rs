@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use weft_core::compile::Incremental;
 use weft_core::names;
-use weft_core::plan::{NetState, NodePlan};
+use weft_core::plan::{NetState, NodePlan, Route};
 use weft_kernel::monitor::{By, Event, What};
 use weft_kernel::sysctl;
 
@@ -72,6 +72,7 @@ impl Engine {
                 // What the kernel does by itself on a pod's link may be the pod's namespace going: then
                 // the link is gone in a moment, and nobody did anything.
                 let doubtful = on_link(&what)
+                    .or_else(|| leads_to(&compiled.plan().net, &what))
                     .filter(|_| by.port.is_none())
                     .map(str::to_owned);
                 let Some(sentence) = learn(&mut kernel.have.net, compiled.plan(), what, &by) else {
@@ -320,6 +321,19 @@ fn on_link(what: &What) -> Option<&str> {
     (names::recognise(link) == Some(names::OurLink::Pod)).then_some(link)
 }
 
+/// The pod's link that a route led to which is gone: the notification itself does not say.
+fn leads_to<'a>(planned: &'a NetState, what: &What) -> Option<&'a str> {
+    let What::Route { to, now: None } = what else {
+        return None;
+    };
+    match planned.routes.get(to)? {
+        Route::Unicast { link, .. } => {
+            (names::recognise(link) == Some(names::OurLink::Pod)).then_some(link)
+        }
+        Route::Unreachable => None,
+    }
+}
+
 /// Whether routes may have gone with this.
 fn drops_routes(what: &What) -> bool {
     match what {
@@ -362,4 +376,46 @@ fn without_link(compiled: &mut Incremental, link: &str) -> bool {
         }),
     );
     true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn route(link: &str) -> Route {
+        Route::Unicast {
+            link: link.to_owned(),
+            via: None,
+            onlink: false,
+            source: None,
+            mtu: None,
+        }
+    }
+
+    #[test]
+    fn a_route_that_is_gone_is_doubtful_where_it_led_to_a_pod() {
+        let mut planned = NetState::default();
+        let rows = [
+            (
+                "10.8.0.1/32",
+                route("weft0123456789a"),
+                Some("weft0123456789a"),
+            ),
+            ("10.9.0.0/26", route("weftx-default"), None),
+            ("10.8.0.0/26", Route::Unreachable, None),
+        ];
+        for (to, route, _) in &rows {
+            planned.routes.insert(to.parse().unwrap(), route.clone());
+        }
+        for (to, route, link) in rows {
+            let to = to.parse().unwrap();
+            let gone = What::Route { to, now: None };
+            assert_eq!(leads_to(&planned, &gone), link, "{to}");
+            let there = What::Route {
+                to,
+                now: Some(route),
+            };
+            assert_eq!(leads_to(&planned, &there), None, "{to}");
+        }
+    }
 }
