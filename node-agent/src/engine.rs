@@ -17,6 +17,7 @@ mod detach;
 mod fault;
 mod inbox;
 mod kernel;
+mod opening;
 mod ports;
 mod repair;
 mod report;
@@ -36,6 +37,9 @@ use tokio::sync::{mpsc, oneshot};
 use weft_cni::wire;
 use weft_core::view::AttachmentKey;
 
+/// A random number that the kernel chooses at each boot (random(4)).
+pub const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+
 /// What the engine needs to start. Descriptors come from the supervisor.
 #[derive(Debug)]
 pub struct EngineConfig {
@@ -50,6 +54,8 @@ pub struct EngineConfig {
     pub netns_dir: PathBuf,
     /// `/proc/sys/net` of the host's network namespace, writable.
     pub sysctl_dir: PathBuf,
+    /// Where the kernel says which boot this is: [`BOOT_ID`].
+    pub boot_id: PathBuf,
     /// How long a sandbox must be missing before its address is taken back, in seconds.
     pub grace_seconds: u64,
     /// The nf_tables socket that owns our table; it outlives this process.
@@ -145,6 +151,8 @@ pub enum Output {
     Ready,
     /// Counters for metrics.
     Counters(Counters),
+    /// A round has ended; told once in ten seconds at the most, and not while the thread hangs.
+    Alive,
 }
 
 /// A pod with its addresses.

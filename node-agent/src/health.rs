@@ -1,13 +1,13 @@
 //! Answers `/healthz`, `/livez`, `/readyz` and `/metrics` over HTTP.
 //!
 //! One loop does all asynchronous work of this process, so that an answer at all proves that it
-//! turns. Ready means: the first full plan is in the kernel and the CNI configuration in place.
+//! turns; `/livez` fails where the engine's thread, the other one, does not. Ready means: the first full plan is in the kernel and the CNI configuration in place.
 
 use std::convert::Infallible;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
@@ -32,21 +32,54 @@ const CONNECTION_TIMEOUT: Duration = Duration::from_secs(30);
 /// What Prometheus asks for.
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
+/// The engine gives a sign of life every ten seconds. One round with thousands of requests takes a
+/// few seconds, on a node that is starved some times that.
+const ENGINE_SILENCE: Duration = Duration::from_secs(60);
+
 /// What is known of this worker's health.
 #[derive(Debug, Default)]
 pub struct Health {
     state: Mutex<State>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
+    /// The engine's last sign of life; at first the start of this process.
+    alive: Instant,
     ready: bool,
     planned: bool,
     obstacle: Option<String>,
     synced: Synced,
 }
 
+impl Default for State {
+    fn default() -> Self {
+        Self {
+            alive: Instant::now(),
+            ready: false,
+            planned: false,
+            obstacle: None,
+            synced: Synced::default(),
+        }
+    }
+}
+
 impl Health {
+    /// The engine's thread has ended a round.
+    pub fn set_alive(&self, now: Instant) {
+        self.change(|state| state.alive = now);
+    }
+
+    /// `None` when both threads turn, else which one does not.
+    fn hung(&self, now: Instant) -> Option<String> {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let silence = now.saturating_duration_since(state.alive);
+        (silence > ENGINE_SILENCE).then(|| {
+            let seconds = silence.as_secs();
+            format!("the engine's thread has not ended a round for {seconds} s\n")
+        })
+    }
+
     /// The agent can serve.
     pub fn set_ready(&self) {
         self.change(|state| state.ready = true);
@@ -174,9 +207,11 @@ fn respond(
     metrics: &Metrics,
 ) -> Response<Full<Bytes>> {
     let (status, text, content_type) = match (method, path) {
-        (&Method::GET | &Method::HEAD, "/healthz" | "/livez") => {
-            (StatusCode::OK, "ok\n".to_owned(), None)
-        }
+        (&Method::GET | &Method::HEAD, "/healthz") => (StatusCode::OK, "ok\n".to_owned(), None),
+        (&Method::GET | &Method::HEAD, "/livez") => match health.hung(Instant::now()) {
+            None => (StatusCode::OK, "ok\n".to_owned(), None),
+            Some(hung) => (StatusCode::SERVICE_UNAVAILABLE, hung, None),
+        },
         (&Method::GET | &Method::HEAD, "/readyz") => match health.missing() {
             None => (StatusCode::OK, "ok\n".to_owned(), None),
             Some(missing) => (StatusCode::SERVICE_UNAVAILABLE, missing, None),
@@ -239,6 +274,19 @@ mod tests {
         );
         health.set_ready();
         assert_eq!(get("/readyz", &health).await, (200, "ok\n".to_owned()));
+    }
+
+    #[tokio::test]
+    async fn a_hung_engine_fails_livez_alone() {
+        let health = Health::default();
+        let long_ago = Instant::now() - ENGINE_SILENCE - Duration::from_secs(5);
+        health.set_alive(long_ago);
+        let (status, text) = get("/livez", &health).await;
+        assert_eq!(status, 503);
+        assert!(text.contains("engine's thread"), "{text}");
+        assert_eq!(get("/healthz", &health).await.0, 200);
+        health.set_alive(Instant::now());
+        assert_eq!(get("/livez", &health).await.0, 200);
     }
 
     #[tokio::test]

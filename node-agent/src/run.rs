@@ -8,7 +8,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener as StdListener;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::{SigSet, Signal};
@@ -75,6 +75,7 @@ pub fn run(arguments: &WorkArgs) -> Result<(), Error> {
         spool_dir: settings.spool_dir(),
         netns_dir: settings.netns_dir.clone(),
         sysctl_dir: settings.sysctl_dir.clone(),
+        boot_id: engine::BOOT_ID.into(),
         grace_seconds: settings.sandbox_grace.as_secs(),
         nft_socket,
     });
@@ -276,6 +277,7 @@ async fn dispatch(mut outputs: mpsc::UnboundedReceiver<Output>, outlets: Outlets
                 ready.send_replace(true);
             }
             Output::Counters(counters) => metrics.count_engine(&counters),
+            Output::Alive => health.set_alive(Instant::now()),
         }
     }
 }

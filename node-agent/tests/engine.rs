@@ -2,7 +2,9 @@
 //! CNI plugin would send them, packets go through the kernel.
 
 mod attach;
+mod blocks;
 mod faults;
 mod node;
 mod repairs;
 mod restart;
+mod start;

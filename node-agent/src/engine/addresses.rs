@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use ipnet::IpNet;
 use weft_core::assign::{AddressBook, AssignError, Lease, Resting, RestoreError};
 use weft_core::view::{AttachmentKey, NodeView, PodView};
 
@@ -87,6 +88,13 @@ impl Addresses {
 
     pub(super) fn book(&self) -> &AddressBook {
         &self.book
+    }
+
+    /// Whether a pod has an address of a network, or one rests.
+    pub(super) fn has_any_of(&self, net: &IpNet) -> bool {
+        let mut leases = self.book.leases().flat_map(|(_, leases)| leases);
+        leases.any(|lease| net.contains(&lease.address))
+            || self.book.resting().any(|rest| net.contains(&rest.address))
     }
 
     pub(super) fn configure(&mut self, view: &NodeView) {

@@ -157,6 +157,10 @@ impl Engine {
         let known = addresses.state().assignments.get(&key).cloned();
         let leases = match &known {
             Some(known) => known.addresses.clone(),
+            None if !self.assigns => {
+                let why = "this node has booted and no API server has answered since, so its blocks may belong to others by now [WEFT-1612]";
+                return Err(Refusal::Wait(failed(code::TRY_AGAIN, step, why)));
+            }
             None => addresses.choose(&key).map_err(|error| {
                 let details = format!("{error} [{}]", error.code());
                 Refusal::Wait(failed(code::TRY_AGAIN, "no address for the pod", details))

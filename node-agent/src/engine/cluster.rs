@@ -11,39 +11,47 @@ use super::addresses::{Addresses, pod_view};
 use super::fault::Killed;
 use super::report::Trouble;
 use super::round::Engine;
-use super::{ClusterInput, Output, snapshot};
+use super::{ClusterInput, Output};
 
 /// How long to wait for the API server before the snapshot on disk will do.
 pub(super) const SNAPSHOT_AFTER: std::time::Duration = std::time::Duration::from_secs(5);
 
 impl Engine {
     /// Takes note of the cluster. Live input goes to disk for the next start.
-    pub(super) fn hear(&mut self, input: Arc<ClusterInput>, live: bool) {
+    pub(super) fn hear(&mut self, input: Arc<ClusterInput>) {
         // Without a spec this node has no overlay and no pool yet; what is in force stays.
         if input.node_uid.is_empty() || input.network.is_none() {
             return;
         }
-        if live {
-            self.snapshot.write(&input);
-        }
+        self.snapshot.write(&input);
+        self.take(input, true);
+    }
+
+    fn take(&mut self, input: Arc<ClusterInput>, of_this_boot: bool) {
         self.cluster = Some(input);
+        self.cluster_is_of_this_boot = of_this_boot;
         self.view_is_old = true;
     }
 
-    /// Where no API server answers, begins with what was last heard from it.
+    /// Where no API server answers, begins with what was last heard from it. After a boot that is
+    /// good for routes alone: while the machine was off its Node may have been deleted and its
+    /// blocks given to others.
     pub(super) fn fall_back(&mut self) {
         if self.cluster.is_some() || self.fell_back || self.started.elapsed() < SNAPSHOT_AFTER {
             return;
         }
         self.fell_back = true;
-        if let Some(input) = snapshot::read(&self.config.state_dir, &self.config.node) {
-            self.event(
-                false,
-                "StartedFromSnapshot",
-                "no API server has answered yet; the agent works with what it last heard"
-                    .to_owned(),
+        if let Some((input, of_this_boot)) = self.snapshot.place().read() {
+            let limits = if of_this_boot {
+                ""
+            } else {
+                " before this boot, and gives pods no addresses until one has"
+            };
+            let message = format!(
+                "no API server has answered yet; the agent works with what it last heard{limits}"
             );
-            self.hear(Arc::new(input), false);
+            self.event(false, "StartedFromSnapshot", message);
+            self.take(Arc::new(input), of_this_boot);
         }
     }
 
@@ -86,6 +94,7 @@ impl Engine {
         });
         if let Some(addresses) = &mut self.addresses {
             addresses.configure(&parsed.view);
+            self.assigns = self.cluster_is_of_this_boot;
         }
         self.rejections = parsed.rejections;
         match &mut self.compiled {
@@ -174,6 +183,7 @@ impl Engine {
                 self.view_is_old |= host != self.host;
                 self.host = host;
                 self.host_known = true;
+                self.troubles.set(Trouble::Kernel, None);
                 true
             }
             Err(error) => {

@@ -3,6 +3,7 @@
 
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, TryRecvError, channel};
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
@@ -14,7 +15,12 @@ use super::Input;
 pub(super) struct Inbox {
     inputs: Receiver<Input>,
     wake: PipeReader,
+    waker: Waker,
 }
+
+/// Ends the engine's wait, with nothing to take.
+#[derive(Clone, Debug)]
+pub(super) struct Waker(Arc<PipeWriter>);
 
 /// What has arrived since the last look.
 #[derive(Debug, Default)]
@@ -32,6 +38,8 @@ impl Inbox {
             fcntl(end, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
         }
         let (passed, inputs) = channel();
+        let waker = Waker(Arc::new(woken));
+        let rouser = waker.clone();
         std::thread::Builder::new()
             .name("engine-inbox".to_owned())
             .spawn(move || {
@@ -39,12 +47,21 @@ impl Inbox {
                     if passed.send(input).is_err() {
                         return;
                     }
-                    rouse(&woken);
+                    rouser.wake();
                 }
                 drop(passed);
-                rouse(&woken);
+                rouser.wake();
             })?;
-        Ok(Self { inputs, wake })
+        Ok(Self {
+            inputs,
+            wake,
+            waker,
+        })
+    }
+
+    /// For other threads that have done something for the engine.
+    pub(super) fn waker(&self) -> Waker {
+        self.waker.clone()
     }
 
     /// Everything that is there.
@@ -75,9 +92,11 @@ impl AsFd for Inbox {
     }
 }
 
-/// A full pipe wakes as well as one more byte would.
-fn rouse(mut pipe: &PipeWriter) {
-    let _ = pipe.write(&[1]);
+impl Waker {
+    /// A full pipe wakes as well as one more byte would.
+    pub(super) fn wake(&self) {
+        let _ = (&*self.0).write(&[1]);
+    }
 }
 
 #[cfg(test)]

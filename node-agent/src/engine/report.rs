@@ -6,10 +6,12 @@ use std::time::Instant;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use weft_core::compile::{mtu, overlay};
-use weft_core::finding::{Finding, Rejection};
-use weft_crds::{BlockUsage, ConditionStatus, NodeNetworkStatus, NodeReportSpec, reason};
+use weft_core::finding::Rejection;
+use weft_crds::{
+    BlockState, BlockUsage, ConditionStatus, NodeNetworkStatus, NodeReportSpec, reason,
+};
 
-use super::addresses::unix_seconds;
+use super::addresses::{Addresses, unix_seconds};
 use super::round::Engine;
 use super::{Counters, Output};
 
@@ -20,6 +22,8 @@ pub(super) enum Trouble {
     Record,
     /// The record cannot be written.
     Disk,
+    /// What was heard from the cluster cannot be written.
+    Snapshot,
     /// The kernel cannot be reached or read.
     Kernel,
     /// The nft table is not as planned.
@@ -77,6 +81,7 @@ impl Trouble {
         match self {
             Self::Record => "RecordUnusable",
             Self::Disk => "WriteFailed",
+            Self::Snapshot => "SnapshotNotWritten",
             Self::Kernel => "KernelUnreachable",
             Self::Table => "TableNotCommitted",
             Self::Net => "NetworkNotCommitted",
@@ -92,6 +97,7 @@ impl Trouble {
         match self {
             Self::Record => "WEFT-1601",
             Self::Disk => "WEFT-1602",
+            Self::Snapshot => "WEFT-1611",
             Self::Kernel => "WEFT-1603",
             Self::Table => "WEFT-1604",
             Self::Net => "WEFT-1605",
@@ -157,6 +163,7 @@ impl Engine {
 
     fn report_usage(&mut self) {
         let conditions = self.conditions();
+        let blocks = self.blocks();
         let report = NodeReportSpec {
             time: None,
             version: Some(env!("CARGO_PKG_VERSION").to_owned()),
@@ -168,7 +175,7 @@ impl Engine {
                 .iter()
                 .flat_map(|addresses| addresses.book().pool_usage(unix_seconds()))
                 .collect(),
-            blocks: self.blocks(),
+            blocks,
             mtus: self
                 .compiled
                 .iter()
@@ -210,40 +217,56 @@ impl Engine {
     }
 
     /// Told without being news to tell about.
-    fn send(&mut self, output: Output) {
+    pub(super) fn send(&mut self, output: Output) {
         let is_old = self.told.is_old;
         self.tell(output);
         self.told.is_old = is_old;
     }
 
-    /// Own blocks in the book, and those that an older one keeps us from using.
-    fn blocks(&self) -> Vec<BlockUsage> {
+    /// Own blocks in the book, and those that an older one keeps us from using. None is released
+    /// before the disk says that it is Draining: a start without API server would use it again.
+    fn blocks(&mut self) -> Vec<BlockUsage> {
         let Some(addresses) = &self.addresses else {
             return Vec::new();
         };
         let mut blocks = addresses.book().block_usage();
-        for rejection in &self.rejections {
-            let Rejection::BlockOverlap {
-                block, node, other, ..
-            } = rejection
-            else {
-                continue;
-            };
-            let object = self
-                .cluster
-                .iter()
-                .flat_map(|cluster| &cluster.blocks)
-                .find(|found| found.name == *block);
-            if let (true, Some(object)) = (*node == self.config.node, object) {
-                blocks.push(BlockUsage {
-                    name: block.clone(),
-                    uid: object.uid.clone(),
-                    overlaps: Some(other.clone()),
-                    ..BlockUsage::default()
-                });
-            }
+        blocks.extend(self.overlapped(addresses));
+        let mut early = false;
+        for block in blocks.iter_mut().filter(|block| block.released) {
+            block.released = self.snapshot.has_draining(&block.uid);
+            early |= !block.released;
+        }
+        if early {
+            self.snapshot.hurry();
         }
         blocks
+    }
+
+    /// Own blocks that an older one overlaps, released once they drain and nothing within is in use
+    /// or rests: pods may have got addresses of one before it lost.
+    fn overlapped(&self, addresses: &Addresses) -> Vec<BlockUsage> {
+        let usage = |rejection: &Rejection| {
+            let Rejection::BlockOverlap {
+                block,
+                cidr,
+                node,
+                other,
+                ..
+            } = rejection
+            else {
+                return None;
+            };
+            let mut objects = self.cluster.iter().flat_map(|cluster| &cluster.blocks);
+            let object = objects.find(|object| object.name == *block)?;
+            (*node == self.config.node).then(|| BlockUsage {
+                name: block.clone(),
+                uid: object.uid.clone(),
+                overlaps: Some(other.clone()),
+                released: object.spec.state == BlockState::Draining && !addresses.has_any_of(cidr),
+                ..BlockUsage::default()
+            })
+        };
+        self.rejections.iter().filter_map(usage).collect()
     }
 
     fn is_urgent(&self, before: &NodeReportSpec, now: &NodeReportSpec) -> bool {
@@ -300,7 +323,7 @@ impl Engine {
             self.ready_condition(),
             verdict(
                 "RecordHealthy",
-                &[Trouble::Record, Trouble::Disk],
+                &[Trouble::Record, Trouble::Disk, Trouble::Snapshot],
                 "the record of addresses is readable and writable",
             ),
             verdict(
@@ -354,25 +377,11 @@ impl Engine {
             let message = "the agent has not heard everything from the API server yet [WEFT-1610]";
             return not("NotSynced", message.to_owned());
         }
-        let own = |finding: &&Finding| {
-            matches!(
-                finding,
-                Finding::NoUnderlayAddress { .. } | Finding::VxlanUnsupported { .. }
-            )
-        };
-        match self
-            .compiled
-            .iter()
-            .flat_map(|compiled| compiled.findings())
-            .find(own)
-        {
-            Some(finding) => not(finding.reason(), format!("{finding} [{}]", finding.code())),
-            None => Draft {
-                kind: "Ready",
-                status: ConditionStatus::True,
-                reason: reason::OK,
-                message: "the plan is in the kernel".to_owned(),
-            },
+        Draft {
+            kind: "Ready",
+            status: ConditionStatus::True,
+            reason: reason::OK,
+            message: "the plan is in the kernel".to_owned(),
         }
     }
 

@@ -20,6 +20,7 @@ use super::connections::Connections;
 use super::fault::{Faults, Killed};
 use super::inbox::{Arrived, Inbox};
 use super::kernel::Kernel;
+use super::opening::Opening;
 use super::report::{Told, Trouble, Troubles};
 use super::requests::{Add, Del, Requests};
 use super::spool::Spool;
@@ -39,6 +40,8 @@ const HOST_SOON: Duration = Duration::from_millis(200);
 const AUDIT: Duration = Duration::from_secs(300);
 /// How soon after the first plan is in the kernel.
 const FIRST_AUDIT: Duration = Duration::from_secs(5);
+/// Between signs of life.
+const ALIVE: Duration = Duration::from_secs(10);
 /// Between reports that are not urgent.
 const REPORT: Duration = Duration::from_millis(100);
 
@@ -60,6 +63,8 @@ struct Timers {
     host: Instant,
     audit: Instant,
     report: Instant,
+    /// Rounds are frequent enough: nothing wakes for this.
+    alive: Instant,
     /// Set while the kernel is not as planned.
     retry: Option<Instant>,
 }
@@ -73,9 +78,13 @@ pub(super) struct Engine {
     inbox: Inbox,
     pub(super) snapshot: snapshot::Writer,
     pub(super) kernel: Option<Kernel>,
+    /// Set until the kernel's sockets are open.
+    pub(super) opening: Option<Opening>,
     pub(super) connections: Connections,
     pub(super) addresses: Option<Addresses>,
     pub(super) cluster: Option<Arc<ClusterInput>>,
+    /// It is from the API server, or was on disk since this boot.
+    pub(super) cluster_is_of_this_boot: bool,
     pub(super) compiled: Option<Incremental>,
     pub(super) rejections: Vec<Rejection>,
     pub(super) host: HostView,
@@ -101,6 +110,8 @@ pub(super) struct Engine {
     pub(super) retry_waiting: bool,
     /// A full plan is in the kernel.
     pub(super) ready: bool,
+    /// The book has such a list of blocks: new addresses may be given.
+    pub(super) assigns: bool,
     /// It has been once.
     pub(super) was_ready: bool,
     /// Generation of the spec that is in force.
@@ -148,23 +159,19 @@ impl Engine {
             spool_dir,
             netns_dir,
             sysctl_dir,
+            boot_id,
             grace_seconds,
             nft_socket,
         } = config;
         let grace = Duration::from_secs(grace_seconds);
         crate::record::Files::new(state_dir.clone())?;
-        let mut troubles = Troubles::default();
         let connections = Connections::new(sysctl_dir.clone())?;
-        let kernel = match Kernel::open(nft_socket, sysctl_dir, state_dir.clone()) {
-            Ok(kernel) => Some(kernel),
-            Err(error) => {
-                troubles.set(Trouble::Kernel, Some(error.to_string()));
-                None
-            }
-        };
+        let opening = Opening::new(nft_socket, sysctl_dir, state_dir.clone());
+        let inbox = Inbox::new(received)?;
+        let place = snapshot::Place::new(&state_dir, &node, &boot_id);
         let now = Instant::now();
         let mut this = Self {
-            snapshot: snapshot::Writer::new(state_dir.clone(), node.clone())?,
+            snapshot: snapshot::Writer::new(place, inbox.waker())?,
             config: Config {
                 node,
                 state_dir,
@@ -172,11 +179,13 @@ impl Engine {
             },
             faults,
             out,
-            inbox: Inbox::new(received)?,
-            kernel,
+            inbox,
+            kernel: None,
+            opening: Some(opening),
             connections,
             addresses: None,
             cluster: None,
+            cluster_is_of_this_boot: false,
             compiled: None,
             rejections: Vec::new(),
             host: HostView::default(),
@@ -187,7 +196,7 @@ impl Engine {
             gc_marks: BTreeMap::new(),
             spool: Spool::new(spool_dir),
             doubts: Vec::new(),
-            troubles,
+            troubles: Troubles::default(),
             told: Told::default(),
             counters: Counters::default(),
             timers: Timers {
@@ -198,6 +207,7 @@ impl Engine {
                 host: now + HOST,
                 audit: now + AUDIT,
                 report: now,
+                alive: now,
                 retry: None,
             },
             started: now,
@@ -206,10 +216,11 @@ impl Engine {
             plan_is_new: false,
             retry_waiting: false,
             ready: false,
+            assigns: false,
             was_ready: false,
             in_force: None,
         };
-        this.announce_kernel();
+        this.open_kernel();
         Ok(this)
     }
 
@@ -252,10 +263,12 @@ impl Engine {
             host,
             audit,
             report,
+            alive: _,
             retry,
         } = &self.timers;
         let mut next = vec![*absence, *spool, *sysctls, *host, *audit];
         next.extend(retry);
+        next.extend(self.opening.as_ref().map(Opening::at));
         next.extend(self.waiting.iter().map(|add| add.deadline));
         if self
             .addresses
@@ -293,8 +306,9 @@ impl Engine {
                 Input::Stop => stop = true,
             }
         }
+        self.open_kernel();
         if let Some(input) = heard {
-            self.hear(input, true);
+            self.hear(input);
         }
         self.fall_back();
         self.notice_repairs();
@@ -327,6 +341,10 @@ impl Engine {
         }
         // What our own sockets did comes back as notifications of other sockets' at the most.
         self.report(now, self.timers.report);
+        if self.timers.alive <= now {
+            self.timers.alive = now + ALIVE;
+            self.send(Output::Alive);
+        }
         Ok(stop)
     }
 
@@ -371,6 +389,8 @@ impl Engine {
             self.settle_doubts(now);
             let trouble = self.connections.trouble();
             self.troubles.set(Trouble::Conntrack, trouble);
+            let trouble = self.snapshot.trouble();
+            self.troubles.set(Trouble::Snapshot, trouble);
         }
         if self.timers.audit <= now {
             self.timers.audit = now + AUDIT;
@@ -471,7 +491,7 @@ impl Engine {
     }
 
     /// Says what this kernel lacks.
-    fn announce_kernel(&mut self) {
+    pub(super) fn announce_kernel(&mut self) {
         let unprotected = self
             .kernel
             .as_ref()

@@ -20,6 +20,9 @@ use weft_cni::namespace;
 use weft_cni::wire::{Added, Attachment, PortMapping, Request, Response};
 use weft_kernel::nft::NftSocket;
 
+/// Stands for the kernel's file, in the state directory.
+const BOOT_ID: &str = "boot-id";
+
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
 /// More than anything here takes.
@@ -132,10 +135,12 @@ impl Node {
         }
         namespace.must("ip route add default via 192.0.2.1");
         let nft = namespace.inside(|| NftSocket::open().unwrap());
+        let state = tempfile::tempdir().unwrap();
+        std::fs::write(state.path().join(BOOT_ID), "boot-1\n").unwrap();
         Self {
             namespace,
             outside,
-            state: tempfile::tempdir().unwrap(),
+            state,
             uid: "node-uid-1".to_owned(),
             nft: Some(nft),
             engine: None,
@@ -169,6 +174,7 @@ impl Node {
             spool_dir: self.state.path().join("spool"),
             netns_dir: "/run/netns".into(),
             sysctl_dir: "/proc/sys/net".into(),
+            boot_id: self.boot_id(),
             grace_seconds: self.grace_seconds,
             nft_socket: nft,
         };
@@ -215,6 +221,7 @@ impl Node {
             addresses: vec!["192.0.2.11/24".to_owned()],
             vtep_mac: None,
             device_mtu: Some(1500),
+            problem: None,
         };
         let status = weft_crds::NodeNetworkStatus {
             underlays: vec![underlay],
@@ -352,6 +359,16 @@ impl Node {
             .flatten()
             .filter_map(|link| link["ifname"].as_str());
         names.map(str::to_owned).collect()
+    }
+
+    /// Where the engine reads which boot this is.
+    pub(crate) fn boot_id(&self) -> std::path::PathBuf {
+        self.state.path().join(BOOT_ID)
+    }
+
+    /// The socket that owns the table.
+    pub(crate) fn nft(&self) -> &NftSocket {
+        self.nft.as_ref().unwrap()
     }
 
     /// Closes the socket that owns the table.

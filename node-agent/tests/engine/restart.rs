@@ -4,7 +4,7 @@ use weft_agent::engine::{Faults, Output, cleanup};
 use weft_cni::spool;
 use weft_cni::wire::Response;
 
-use super::node::{Node, Pod, eventually, exists, failure};
+use super::node::{Node, Pod, answer, eventually, exists, failure};
 
 #[test]
 fn a_restart_over_debris_ends_in_the_same_state() {
@@ -101,6 +101,30 @@ fn without_an_api_server_the_snapshot_will_do() {
             .all(|address| !of_a.addresses.contains(address))
     );
     assert!(a.reaches(of_b.addresses[0]));
+}
+
+#[test]
+fn after_a_boot_the_snapshot_is_good_for_routes_alone() {
+    let mut node = Node::ready();
+    let a = Pod::new("a");
+    let of_a = node.must_add(&a);
+    node.stop();
+    std::fs::write(node.boot_id(), "boot-2\n").unwrap();
+    node.start(Faults::none());
+    node.wait_for(|output| *output == Output::Ready);
+    assert_eq!(node.must_add(&a), of_a, "what is recorded stays");
+    assert!(a.reaches("192.0.2.10".parse().unwrap()));
+    let (code, text) = failure(node.add(&Pod::new("b")));
+    assert_eq!(code, 11);
+    assert!(text.contains("no API server has answered since"), "{text}");
+    let c = Pod::new("c");
+    let waiting = node.begin_add(&c);
+    // Its old block has gone to others meanwhile.
+    node.hear(&["10.64.0.64/26", "fd64::40/122"]);
+    let Response::Added(of_c) = answer(waiting) else {
+        panic!("not added")
+    };
+    assert_eq!(of_c.addresses[0].to_string(), "10.64.0.64");
 }
 
 #[test]
