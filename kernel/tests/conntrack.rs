@@ -44,8 +44,25 @@ fn talk(node: &Namespace, from: &str, to: &str) {
 }
 
 fn entries(node: &Namespace) -> Vec<String> {
-    let listed = node.run("conntrack -L -p udp 2>/dev/null");
-    listed.lines().map(str::to_owned).collect()
+    let listed = ["ipv4", "ipv6"]
+        .map(|family| node.run(&format!("conntrack -L -f {family} -p udp 2>/dev/null")));
+    listed
+        .iter()
+        .flat_map(|listed| listed.lines())
+        .map(str::to_owned)
+        .collect()
+}
+
+/// Once so many are listed, or what there is after five seconds.
+fn entries_once(node: &Namespace, count: usize) -> Vec<String> {
+    for _ in 0..50 {
+        let now = entries(node);
+        if now.len() == count {
+            return now;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+    entries(node)
 }
 
 fn with(entries: &[String], address: &str) -> usize {
@@ -60,7 +77,7 @@ fn with(entries: &[String], address: &str) -> usize {
 
 fn deletes_by_address(delete: fn(&mut ConntrackSocket, IpAddr)) {
     let node = tracked();
-    let before = entries(&node);
+    let before = entries_once(&node, 6);
     assert_eq!(before.len(), 6, "{before:?}");
     let mut socket = node.enter(|| ConntrackSocket::open().unwrap());
     for address in ["10.6.0.7", "fd00:6::7"] {
