@@ -24,7 +24,7 @@ use block::Block;
 
 /// How long a refused request counts as waiting, in seconds: a runtime asks again sooner.
 const WAITING_SECONDS: u64 = 60;
-/// The rest of an address whose pool is gone, in seconds: the default of `spec.cooldown`.
+/// The rest of an address whose pool is gone or not known yet, in seconds: the default of `spec.cooldown`.
 const DEFAULT_COOLDOWN_SECONDS: u64 = 30;
 /// The longest rest that a pool may ask for, in seconds: a later end means that the clock was set back.
 const MAX_COOLDOWN_SECONDS: u64 = 24 * 60 * 60;
@@ -164,17 +164,10 @@ impl AddressBook {
     pub fn release(&mut self, now: u64, key: &AttachmentKey) -> Vec<Resting> {
         self.waiting.remove(key);
         let leases = self.leases.remove(key).unwrap_or_default();
-        let rest = |lease: Lease| {
-            let pool = self.pools.get(&lease.pool);
-            let until = match pool.map_or(DEFAULT_COOLDOWN_SECONDS, |pool| pool.cooldown_seconds) {
-                0 => now.saturating_sub(1),
-                seconds => now.saturating_add(seconds),
-            };
-            Resting {
-                address: lease.address,
-                pool: lease.pool,
-                until,
-            }
+        let rest = |lease: Lease| Resting {
+            until: self.rests_until(now, &lease.pool),
+            address: lease.address,
+            pool: lease.pool,
         };
         let resting: Vec<Resting> = leases.into_iter().map(rest).collect();
         for rest in &resting {
@@ -187,6 +180,16 @@ impl AddressBook {
             self.resting.insert(rest.address, rest.clone());
         }
         resting
+    }
+
+    /// Until when an address of a pool rests that is released now, Unix seconds.
+    #[must_use]
+    pub fn rests_until(&self, now: u64, pool: &str) -> u64 {
+        let pool = self.pools.get(pool);
+        match pool.map_or(DEFAULT_COOLDOWN_SECONDS, |pool| pool.cooldown_seconds) {
+            0 => now.saturating_sub(1),
+            seconds => now.saturating_add(seconds),
+        }
     }
 
     /// Ends the rest of addresses whose time is up, and answers which.

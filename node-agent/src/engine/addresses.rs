@@ -1,7 +1,7 @@
 //! The record on disk and the address book in memory, kept alike: nothing is told to anybody before
 //! the record has it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -20,8 +20,6 @@ use crate::record::{
 pub(super) struct Addresses {
     record: Record,
     book: AddressBook,
-    /// Rest of each pool's addresses, in seconds.
-    cooldowns: BTreeMap<String, u64>,
 }
 
 /// Why addresses cannot be kept.
@@ -72,14 +70,7 @@ impl Addresses {
                 },
             )?;
         }
-        Ok((
-            Self {
-                record,
-                book,
-                cooldowns: BTreeMap::new(),
-            },
-            opened,
-        ))
+        Ok((Self { record, book }, opened))
     }
 
     pub(super) fn state(&self) -> &State {
@@ -99,11 +90,6 @@ impl Addresses {
 
     pub(super) fn configure(&mut self, view: &NodeView) {
         self.book.configure(view);
-        self.cooldowns = view
-            .pools
-            .iter()
-            .map(|(name, pool)| (name.clone(), pool.cooldown_seconds))
-            .collect();
     }
 
     pub(super) fn belong_to(&mut self, node_uid: &str) -> Result<(), RecordError> {
@@ -176,7 +162,7 @@ impl Addresses {
         let rest = |assigned: &Assigned| Cooling {
             address: assigned.address,
             pool: assigned.pool.clone(),
-            until: now.saturating_add(self.cooldowns.get(&assigned.pool).copied().unwrap_or(0)),
+            until: self.book.rests_until(now, &assigned.pool),
         };
         Entry::Release {
             container_id: assignment.container_id.clone(),
@@ -208,4 +194,52 @@ pub(super) fn unix_seconds() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |since| since.as_secs())
+}
+
+#[cfg(test)]
+mod tests {
+    use weft_core::plan::Mac;
+
+    use super::*;
+
+    #[test]
+    fn before_the_pools_are_known_a_released_address_rests_on_disk_too() {
+        let folder = tempfile::tempdir().unwrap();
+        let open = || Addresses::open(folder.path(), "node", |_| true).unwrap().0;
+        let assignment = Assignment {
+            container_id: "a".to_owned(),
+            ifname: "eth0".to_owned(),
+            netns: String::new(),
+            pod_uid: String::new(),
+            namespace: String::new(),
+            name: String::new(),
+            host_link: String::new(),
+            host_mac: Mac([2, 0, 0, 0, 0, 1]),
+            pod_mac: Mac([2, 0, 0, 0, 0, 2]),
+            mtu: 1500,
+            addresses: vec![Assigned {
+                address: "10.8.0.1".parse().unwrap(),
+                pool: "default".to_owned(),
+            }],
+            host_ports: Vec::new(),
+            time: 0,
+        };
+        open().keep(vec![assignment.clone()]).unwrap();
+        let before = unix_seconds();
+        assert_eq!(open().release(&[assignment.key()]).unwrap().len(), 1);
+        let again = open();
+        let rest: Vec<u64> = again
+            .state()
+            .cooling
+            .values()
+            .map(|rest| rest.until)
+            .collect();
+        assert!(
+            rest.iter().all(|until| *until >= before + 30),
+            "{rest:?} at {before}"
+        );
+        assert_eq!(rest.len(), 1);
+        let on_disk = again.state().cooling.values().map(|rest| rest.until);
+        assert!(again.book().resting().map(|rest| rest.until).eq(on_disk));
+    }
 }
