@@ -7,8 +7,6 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-/// The record counts whole seconds, so a rest may be shorter by up to one.
-const ROUNDING: Duration = Duration::from_secs(1);
 /// Sentences of one kind; more say nothing more.
 const MOST: usize = 5;
 
@@ -83,7 +81,6 @@ impl Ledger {
 
     /// Holders that an address had at the same time, or too soon one after the other.
     pub(super) fn shared(&self, cooldown: Duration) -> Vec<String> {
-        let rest = cooldown.saturating_sub(ROUNDING);
         let mut by_address: BTreeMap<IpAddr, Vec<&Held>> = BTreeMap::new();
         for held in &self.held {
             for address in &held.addresses {
@@ -100,7 +97,7 @@ impl Ledger {
                     .and_then(|end| two.begin.checked_duration_since(end));
                 match gap {
                     None => sentences.push(format!("{address} belongs to {} and to {} at the same time", one.sandbox, two.sandbox)),
-                    Some(gap) if gap < rest => sentences.push(format!(
+                    Some(gap) if gap < cooldown => sentences.push(format!(
                         "{address} went from {} to {} after {gap:.1?}; its pool's cooldown is {cooldown:?}",
                         one.sandbox, two.sandbox
                     )),
@@ -193,8 +190,8 @@ mod tests {
     fn a_rest_that_was_too_short_is_noticed() {
         let start = Instant::now();
         let at = |from, to| held("x", start, from, to);
-        assert!(shared(vec![at(0, Some(5)), at(34, None)], 30).is_empty());
-        assert!(shared(vec![at(0, Some(5)), at(33, None)], 30)[0].contains("cooldown is 30s"));
+        assert!(shared(vec![at(0, Some(5)), at(35, None)], 30).is_empty());
+        assert!(shared(vec![at(0, Some(5)), at(34, None)], 30)[0].contains("cooldown is 30s"));
     }
 
     #[test]
