@@ -338,7 +338,7 @@ pub struct Expect {
     /// How long it may take.
     #[serde(default = "within")]
     pub within: String,
-    /// How long it must then stay so.
+    /// So long without a break, within the limit; with `within: 0s` the first break fails.
     #[serde(default)]
     pub steadily: Option<String>,
 }

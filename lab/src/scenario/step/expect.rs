@@ -12,18 +12,25 @@ use crate::scenario::stage::Stage;
 use crate::scenario::template;
 use crate::scenario::wait::{self, Deadline};
 
+/// Waits until an object is as wanted, and `steadily` so: a moment in which it is not begins the
+/// count anew, as a controller's status is of the generation before until the controller looks.
 pub(super) async fn object(stage: &mut Stage<'_>, what: &Expect) -> Result<()> {
-    wait::until(time(&what.within)?, async || once(stage, what).await).await?;
-    if let Some(steadily) = &what.steadily {
-        let deadline = Deadline::after(time(steadily)?);
+    let steadily = match &what.steadily {
+        None => std::time::Duration::ZERO,
+        Some(steadily) => time(steadily)?,
+    };
+    wait::until(time(&what.within)?, async || {
+        let deadline = Deadline::after(steadily);
+        once(stage, what).await?;
         while !deadline.is_over() {
+            deadline.pause().await;
             once(stage, what)
                 .await
-                .with_context(|| format!("it did not stay so for {steadily}"))?;
-            deadline.pause().await;
+                .with_context(|| format!("it did not stay so for {steadily:?}"))?;
         }
-    }
-    Ok(())
+        Ok(())
+    })
+    .await
 }
 
 async fn once(stage: &Stage<'_>, what: &Expect) -> Result<()> {
