@@ -115,6 +115,9 @@ pub fn controller_manager(state: &LabState, paths: &Paths) -> Daemon {
             "--service-cluster-ip-range={}",
             services(state.options.families)
         ),
+        // Nodes cannot renew their leases while a scenario has stopped the API server for a minute:
+        // with the default of 50 s they would be called gone when it is back, whatever runs on them.
+        "--node-monitor-grace-period=2m".to_owned(),
         "--kube-api-qps=300".to_owned(),
         "--kube-api-burst=600".to_owned(),
     ];

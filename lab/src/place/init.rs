@@ -284,12 +284,19 @@ fn set_forwarding(config: &InitConfig) -> Result<()> {
     if !config.forwards {
         return Ok(());
     }
-    // Of this network namespace alone.
-    let files = ["net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"];
-    for file in files {
+    // Of this network namespace alone. What a bridge carries is no business of packet filters: a
+    // new namespace passes it through them, which costs every packet and no switch does.
+    let files = [
+        ("net/ipv4/ip_forward", "1"),
+        ("net/ipv6/conf/all/forwarding", "1"),
+        ("net/bridge/bridge-nf-call-iptables", "0"),
+        ("net/bridge/bridge-nf-call-ip6tables", "0"),
+        ("net/bridge/bridge-nf-call-arptables", "0"),
+    ];
+    for (file, value) in files {
         let path = Path::new("/proc/sys").join(file);
         if path.exists() {
-            fs::write(&path, "1").with_context(|| format!("failed to set {}", path.display()))?;
+            fs::write(&path, value).with_context(|| format!("failed to set {}", path.display()))?;
         }
     }
     Ok(())
