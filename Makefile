@@ -62,7 +62,7 @@ unit: prerequisites ## what needs no cluster
 .PHONY: scenarios
 scenarios: assets ## the long set: every scenario in full, with its report
 	$(LAB) up --name scenarios --nodes 3
-	$(LAB) run --name scenarios --full --report lab/reports/latest lab/scenarios; \
+	$(LAB) run --name scenarios --full --report lab/reports/all lab/scenarios; \
 	  code=$$?; $(LAB) down --name scenarios; exit $$code
 
 .PHONY: bench
