@@ -19,7 +19,8 @@ mod spoof;
 mod unique;
 
 /// How long pods may take to become Ready.
-pub const READY: Duration = Duration::from_secs(60);
+/// After an API server that was away for a minute, kubelets and the scheduler come back only after their own pauses.
+pub const READY: Duration = Duration::from_secs(180);
 
 /// Does steps in their order; the first that fails ends it.
 ///
