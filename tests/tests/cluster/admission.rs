@@ -13,12 +13,8 @@ const NAMESPACE: &str = "kube-system";
 #[ignore = "needs a lab cluster: make test starts one"]
 async fn an_agent_writes_its_own_node_and_no_other() {
     let admin = super::admin().await;
-    let agents: Api<Pod> = Api::namespaced(admin.clone(), NAMESPACE);
-    let agents = agents
-        .list(&ListParams::default().labels("app.kubernetes.io/name=weft-agent"))
+    let nodes: Vec<(String, Pod)> = agents(&admin)
         .await
-        .unwrap();
-    let nodes: Vec<(String, Pod)> = agents
         .into_iter()
         .map(|pod| (pod.spec.as_ref().unwrap().node_name.clone().unwrap(), pod))
         .collect();
@@ -88,13 +84,7 @@ async fn a_token_that_names_no_node_writes_nothing() {
 #[ignore = "needs a lab cluster: make test starts one"]
 async fn an_agent_patches_neither_pods_nor_nodes() {
     let admin = super::admin().await;
-    let agents: Api<Pod> = Api::namespaced(admin.clone(), NAMESPACE);
-    let pod = agents
-        .list(&ListParams::default().labels("app.kubernetes.io/name=weft-agent"))
-        .await
-        .unwrap()
-        .items
-        .remove(0);
+    let pod = agents(&admin).await.remove(0);
     let agent = with_token(&admin, Some(&pod)).await;
     let patch = Patch::Merge(json!({"metadata": {"labels": {"stolen": "yes"}}}));
     let pods: Api<Pod> = Api::namespaced(agent.clone(), NAMESPACE);
@@ -113,6 +103,13 @@ async fn an_agent_patches_neither_pods_nor_nodes() {
         refused.contains("cannot patch resource \"nodes\""),
         "{refused}"
     );
+}
+
+/// The pods of all agents.
+async fn agents(admin: &Client) -> Vec<Pod> {
+    let pods: Api<Pod> = Api::namespaced(admin.clone(), NAMESPACE);
+    let of_agents = ListParams::default().labels("app.kubernetes.io/name=weft-agent");
+    pods.list(&of_agents).await.unwrap().items
 }
 
 /// A client with a token of the agents' service account, bound to a pod or to nothing.
