@@ -10,4 +10,5 @@ pub mod diff;
 pub mod finding;
 pub mod names;
 pub mod plan;
+pub mod services;
 pub mod view;

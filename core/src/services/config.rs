@@ -1,0 +1,36 @@
+//! What a node must know about itself and the cluster to serve Services.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+/// Node and cluster as the services see them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Config {
+    /// The node's name.
+    pub node: String,
+    /// The node's zone (label `topology.kubernetes.io/zone`).
+    pub zone: Option<String>,
+    /// Addresses of the node, the Node object's InternalIPs first, in their order.
+    pub node_addresses: Vec<IpAddr>,
+    /// On which addresses node ports are served (chart value `services.nodePortAddresses`).
+    pub node_port_addresses: NodePortAddresses,
+    /// Networks of pods. In a family without one, pods cannot be told from others (chart value
+    /// `services.podCIDRs`, or the networks of all pools).
+    pub pod_networks: Vec<IpNet>,
+    /// Ranges of cluster IPs: what is not allocated in there is dropped. Ranges of ServiceCIDR
+    /// objects are to be added by the caller (chart value `services.serviceCIDRs`).
+    pub service_networks: Vec<IpNet>,
+    /// Whether everything to a cluster IP is masqueraded (chart value `services.masqueradeAll`).
+    pub masquerade_all: bool,
+}
+
+/// On which addresses of the node node ports are served.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum NodePortAddresses {
+    /// The first address of each family.
+    #[default]
+    Primary,
+    /// Every address of the node in one of these networks.
+    Within(Vec<IpNet>),
+}
