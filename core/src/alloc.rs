@@ -17,6 +17,7 @@
 
 mod demand;
 mod grant;
+pub mod load_balancer;
 mod name;
 mod order;
 mod range;

@@ -77,6 +77,15 @@ impl Occupied {
         (last - first).saturating_add(1).saturating_sub(taken)
     }
 
+    /// The lowest number of `first..=last` that is not occupied.
+    pub(super) fn lowest_free(&self, first: u128, last: u128) -> Option<u128> {
+        match self.covers(first, first) {
+            // What touches is merged, so the number behind is free.
+            Some(end) => end.checked_add(1).filter(|next| *next <= last),
+            None => Some(first),
+        }
+    }
+
     fn covers(&self, first: u128, last: u128) -> Option<u128> {
         let (_, &end) = self.ranges.range(..=first).next_back()?;
         (end >= last).then_some(end)
@@ -116,7 +125,8 @@ fn align(number: u128, size: u128) -> Option<u128> {
     number.checked_next_multiple_of(size)
 }
 
-fn number(address: IpAddr) -> u128 {
+/// An address as a number.
+pub(super) fn number(address: IpAddr) -> u128 {
     match address {
         IpAddr::V4(address) => u128::from(u32::from(address)),
         IpAddr::V6(address) => u128::from(address),
