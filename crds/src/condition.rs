@@ -19,6 +19,8 @@ pub enum ConditionType {
     Programmed,
     /// An overlay's MTU is less than the device's because of its encapsulation. Present only while true.
     MTUReduced,
+    /// A Service of type LoadBalancer has the addresses that it should.
+    AddressAllocated,
     /// The object waits for its users to go before it can be deleted. Present only while true.
     Terminating,
     /// Work is under way; kept for Flux and Argo CD. Present only while true.
@@ -37,6 +39,7 @@ impl ConditionType {
             Self::Exhausted => "Exhausted",
             Self::Programmed => "Programmed",
             Self::MTUReduced => "MTUReduced",
+            Self::AddressAllocated => "weftnet.dev/AddressAllocated",
             Self::Terminating => "Terminating",
             Self::Reconciling => "Reconciling",
             Self::Stalled => "Stalled",
@@ -88,6 +91,14 @@ pub mod reason {
     pub const NO_UNDERLAY_ADDRESS: &str = "NoUnderlayAddress";
     /// The object is being deleted and something still uses it.
     pub const IN_USE: &str = "InUse";
+    /// No pool for load balancers has addresses of a family.
+    pub const NO_POOL: &str = "NoPool";
+    /// Every pool for load balancers is full.
+    pub const POOL_EXHAUSTED: &str = "PoolExhausted";
+    /// A Service asks for an address that cannot be given.
+    pub const ADDRESS_REFUSED: &str = "AddressRefused";
+    /// A Service asks for an address that another one has.
+    pub const ADDRESS_IN_USE: &str = "AddressInUse";
     /// Encapsulation takes some of the device's MTU.
     pub const ENCAPSULATION: &str = "Encapsulation";
 }

@@ -25,6 +25,11 @@ use serde::{Deserialize, Serialize};
     printcolumn = r#"{"name":"Ready","type":"string","jsonPath":".status.conditions[?(@.type=='Ready')].status"}"#,
     printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
 )]
+#[x_kube(
+    validation = Rule::new("self.uses.exists(u, u == 'LoadBalancer') || self.cidrs.all(c, !isCIDR(c.cidr) || has(c.blockSize) || cidr(c.cidr).prefixLength() <= (cidr(c.cidr).ip().family() == 4 ? 26 : 122))").message("blockSize is shorter than the prefix of cidr: a block must fit into its network; the default is 26 for IPv4 and 122 for IPv6"),
+    validation = Rule::new("!self.uses.exists(u, u == 'LoadBalancer') || self.cidrs.all(c, !has(c.blockSize))").message("blockSize is for uses [Workload]: load balancer addresses are not granted in blocks"),
+    validation = Rule::new("self.uses.exists(u, u == 'LoadBalancer') || self.cidrs.all(c, !has(c.start) && !has(c.end))").message("start and end are for uses [LoadBalancer]: exclude addresses of pods with reserved")
+)]
 #[serde(rename_all = "camelCase")]
 pub struct IPPoolSpec {
     /// One or several ranges, of either family; a dual-stack pool has both.
@@ -37,6 +42,12 @@ pub struct IPPoolSpec {
     #[serde(default)]
     #[x_kube(validation = Rule::new("self.name == oldSelf.name").message("spec.overlayRef cannot change: make another pool with the other overlay"))]
     pub overlay_ref: OverlayRef,
+    /// What the addresses are for: `[Workload]` for pods, `[LoadBalancer]` for Services of type LoadBalancer.
+    #[serde(default = "default_uses")]
+    #[x_kube(validation = Rule::new("size(self) == 1").message("spec.uses names one use: write [Workload] for pods or [LoadBalancer] for Services"))]
+    #[x_kube(validation = Rule::new("self == oldSelf").message("spec.uses cannot change: make another pool for the other use"))]
+    #[schemars(length(min = 1, max = 2))]
+    pub uses: Vec<PoolUse>,
     /// The nodes whose pods get addresses from here. Absent: all nodes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node_selector: Option<LabelSelector>,
@@ -61,9 +72,11 @@ pub struct IPPoolSpec {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[x_kube(
     validation = Rule::new("!isCIDR(self.cidr) || !has(self.blockSize) || (cidr(self.cidr).ip().family() == 4 ? self.blockSize >= 20 && self.blockSize <= 32 : self.blockSize >= 116 && self.blockSize <= 128)").message("blockSize must be from 20 to 32 for IPv4 and from 116 to 128 for IPv6"),
-    validation = Rule::new("!isCIDR(self.cidr) || cidr(self.cidr).prefixLength() <= (has(self.blockSize) ? self.blockSize : (cidr(self.cidr).ip().family() == 4 ? 26 : 122))").message("blockSize is shorter than the prefix of cidr: a block must fit into its network"),
+    validation = Rule::new("!isCIDR(self.cidr) || !has(self.blockSize) || cidr(self.cidr).prefixLength() <= self.blockSize").message("blockSize is shorter than the prefix of cidr: a block must fit into its network"),
     validation = Rule::new("has(self.blockSize) == has(oldSelf.blockSize) && (!has(self.blockSize) || self.blockSize == oldSelf.blockSize)").message("blockSize cannot change: add an entry for another network instead"),
-    validation = Rule::new("!isCIDR(self.cidr) || !has(self.reserved) || self.reserved.all(r, isCIDR(r) && cidr(self.cidr).containsCIDR(r))").message("each of reserved must be a network within cidr")
+    validation = Rule::new("!isCIDR(self.cidr) || !has(self.reserved) || self.reserved.all(r, isCIDR(r) && cidr(self.cidr).containsCIDR(r))").message("each of reserved must be a network within cidr"),
+    validation = Rule::new("!isCIDR(self.cidr) || !has(self.start) || (isIP(self.start) && cidr(self.cidr).containsIP(self.start))").message("start must be an address within cidr"),
+    validation = Rule::new("!isCIDR(self.cidr) || !has(self.end) || (isIP(self.end) && cidr(self.cidr).containsIP(self.end))").message("end must be an address within cidr")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct PoolCidr {
@@ -75,10 +88,35 @@ pub struct PoolCidr {
     /// The prefix length of the blocks granted to nodes. Default: 26 for IPv4, 122 for IPv6.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub block_size: Option<u8>,
-    /// Networks inside `cidr` from which no pod gets an address.
+    /// The first address to give, within `cidr`; for `uses: [LoadBalancer]`. Default: the first of `cidr`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 45))]
+    pub start: Option<String>,
+    /// The last address to give, within `cidr`; for `uses: [LoadBalancer]`. Default: the last of `cidr`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 45))]
+    pub end: Option<String>,
+    /// Networks inside `cidr` from which no address is given, but to a Service that asks for it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), inner(length(max = 49)))]
     pub reserved: Vec<String>,
+}
+
+/// What a pool's addresses are for.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PoolUse {
+    /// Pods.
+    Workload,
+    /// Services of type LoadBalancer.
+    LoadBalancer,
+}
+
+impl IPPoolSpec {
+    /// Its addresses are for Services of type LoadBalancer.
+    #[must_use]
+    pub fn is_for_load_balancers(&self) -> bool {
+        self.uses.contains(&PoolUse::LoadBalancer)
+    }
 }
 
 /// Names an Overlay.
@@ -168,6 +206,10 @@ pub struct FamilyUsage {
     pub blocks: String,
     /// Nodes that hold a block.
     pub nodes: String,
+}
+
+fn default_uses() -> Vec<PoolUse> {
+    vec![PoolUse::Workload]
 }
 
 fn default_prealloc() -> u32 {

@@ -16,7 +16,7 @@ mod pod_address;
 pub use condition::{ConditionStatus, ConditionType, reason};
 pub use definitions::definitions;
 pub use ip_block::{BlockState, IPBlock, IPBlockSpec};
-pub use ip_pool::{
+pub use ip_pool::{PoolUse, 
     FamilyUsage, IPPool, IPPoolSpec, IPPoolStatus, NatMode, NatOutgoing, OverlayRef, PoolCidr,
     PoolSummary,
 };
