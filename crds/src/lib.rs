@@ -16,9 +16,9 @@ mod pod_address;
 pub use condition::{ConditionStatus, ConditionType, reason};
 pub use definitions::definitions;
 pub use ip_block::{BlockState, IPBlock, IPBlockSpec};
-pub use ip_pool::{PoolUse, 
+pub use ip_pool::{
     FamilyUsage, IPPool, IPPoolSpec, IPPoolStatus, NatMode, NatOutgoing, OverlayRef, PoolCidr,
-    PoolSummary,
+    PoolSummary, PoolUse,
 };
 pub use node_network::{
     NodeNetwork, NodeNetworkSpec, NodeNetworkStatus, NodeOverlay, NodePool, NodePoolCidr,

@@ -1,7 +1,7 @@
 //! From changes to requests. Each is bound to the very object that the decision was made about:
 //! creation by name, deletion and finalizers by UID and resource version.
 
-use k8s_openapi::api::core::v1::{Node, ObjectReference};
+use k8s_openapi::api::core::v1::{Node, ObjectReference, Service};
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use kube::{Api, Client};
@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use weft_core::alloc::{DeleteBlock, DeleteReason, DrainBlock, NewBlock};
 use weft_crds::{IPBlock, IPBlockSpec, IPPool, NodeNetwork, NodeNetworkSpec, Overlay};
 
+use crate::balancers::status::BalancerPlan;
 use crate::condition::EventPlan;
 use crate::diff::{Change, Target};
 use crate::error::Error;
@@ -68,6 +69,11 @@ impl Applier {
                 status,
                 events,
             } => self.status::<Overlay>(object, &json!(status), events).await,
+            Change::ServiceStatus {
+                namespace,
+                object,
+                plan,
+            } => self.service_status(namespace, object, plan).await,
             Change::NodeCondition {
                 node,
                 condition,
@@ -206,7 +212,48 @@ impl Applier {
         )
         .await
         .map_err(|error| Error::request("write the status of", object.kind, &object.name, error))?;
-        self.tell(object, "weftnet.dev/v1alpha1", events).await;
+        self.tell(object, "weftnet.dev/v1alpha1", None, events)
+            .await;
+        Ok(Outcome::Done)
+    }
+
+    /// An address is given only to the very version of the Service that the decision was made about:
+    /// a Service that somebody else has changed meanwhile is decided about anew.
+    async fn service_status(
+        &self,
+        namespace: &str,
+        object: &Target,
+        plan: &BalancerPlan,
+    ) -> Result<Outcome, Error> {
+        let BalancerPlan {
+            ingress,
+            condition,
+            events,
+        } = plan;
+        let api: Api<Service> = Api::namespaced(self.client.clone(), namespace);
+        let mut status = json!({});
+        if let Some(condition) = condition {
+            status["conditions"] = json!([condition]);
+            status["loadBalancer"] = json!({"ingress": ingress});
+        }
+        let patch = json!({
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": {
+                "name": object.name,
+                "uid": object.uid,
+                "resourceVersion": object.resource_version,
+            },
+            "status": status,
+        });
+        api.patch_status(
+            &object.name,
+            &PatchParams::apply(MANAGER).force(),
+            &Patch::Apply(patch),
+        )
+        .await
+        .map_err(|error| Error::request("write the status of", "Service", &object.name, error))?;
+        self.tell(object, "v1", Some(namespace), events).await;
         Ok(Outcome::Done)
     }
 
@@ -246,16 +293,23 @@ impl Applier {
             reason: condition.reason.to_owned(),
             note: condition.message.clone(),
         };
-        self.tell(node, "v1", &[event]).await;
+        self.tell(node, "v1", None, &[event]).await;
         Ok(Outcome::Done)
     }
 
     /// Events are a courtesy: one that is lost is no reason to stop.
-    async fn tell(&self, object: &Target, api_version: &str, events: &[EventPlan]) {
+    async fn tell(
+        &self,
+        object: &Target,
+        api_version: &str,
+        namespace: Option<&str>,
+        events: &[EventPlan],
+    ) {
         let reference = ObjectReference {
             api_version: Some(api_version.to_owned()),
             kind: Some(object.kind.to_owned()),
             name: Some(object.name.clone()),
+            namespace: namespace.map(str::to_owned),
             uid: Some(object.uid.clone()),
             ..ObjectReference::default()
         };

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use weft_core::alloc::load_balancer::ServiceKey;
 use weft_core::alloc::{AllocPlan, plan_blocks};
 use weft_crds::{IPPoolStatus, NodeNetworkSpec, OverlayStatus};
 
+use crate::balancers::status::{BalancerPlan, Held};
 use crate::condition::{self, EventPlan};
 use crate::finalizer::{self, FinalizerPlan};
 use crate::nodes::condition::NodeConditionPlan;
@@ -12,7 +14,7 @@ use crate::overlays::resolve::Resolved;
 use crate::overlays::validate::Overlays;
 use crate::pools::validate::Pools;
 use crate::snapshot::Snapshot;
-use crate::{blocks, nodes, overlays, pools};
+use crate::{balancers, blocks, nodes, overlays, pools};
 
 /// Everything that the API should hold.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -21,6 +23,8 @@ pub struct ApiPlan {
     pub pools: BTreeMap<String, ObjectPlan<IPPoolStatus>>,
     /// Of each Overlay.
     pub overlays: BTreeMap<String, ObjectPlan<OverlayStatus>>,
+    /// Of each Service of type LoadBalancer that is ours.
+    pub balancers: BTreeMap<ServiceKey, BalancerPlan>,
     /// What each node is told.
     pub node_networks: BTreeMap<String, NodeNetworkSpec>,
     /// Blocks.
@@ -47,8 +51,11 @@ pub fn compile(snapshot: &Snapshot) -> ApiPlan {
     let resolved = overlays::resolve::resolve(snapshot, &overlays);
     let pools = pools::validate::validate(snapshot, &overlays);
     let blocks = plan_blocks(&blocks::view::view(snapshot, &pools, &resolved));
+    let served = balancers::view::view(snapshot, &pools);
+    let (balancers, held) = balancers::status::plans(snapshot, &served);
     ApiPlan {
-        pools: pool_plans(snapshot, &pools, &blocks),
+        pools: pool_plans(snapshot, &pools, &blocks, &held),
+        balancers,
         overlays: overlay_plans(snapshot, &overlays, &resolved),
         node_networks: nodes::network::networks(snapshot, &overlays, &resolved, &pools),
         node_conditions: snapshot
@@ -64,13 +71,14 @@ fn pool_plans(
     snapshot: &Snapshot,
     pools: &Pools,
     blocks: &AllocPlan,
+    held: &Held,
 ) -> BTreeMap<String, ObjectPlan<IPPoolStatus>> {
     snapshot
         .pools
         .iter()
         .map(|(name, pool)| {
             let conditions =
-                pools::status::conditions(snapshot, name, pool, pools, &blocks.findings);
+                pools::status::conditions(snapshot, name, pool, pools, &blocks.findings, held);
             let stored = pool
                 .status
                 .as_ref()
@@ -78,10 +86,11 @@ fn pool_plans(
             let used = snapshot
                 .blocks
                 .values()
-                .any(|block| block.spec.pool == *name);
+                .any(|block| block.spec.pool == *name)
+                || held.of(name).next().is_some();
             let plan = ObjectPlan {
                 events: condition::events(stored.unwrap_or_default(), &conditions),
-                status: pools::status::status(snapshot, name, pool, pools, &conditions),
+                status: pools::status::status(snapshot, name, pool, pools, &conditions, held),
                 finalizer: finalizer::plan(&pool.metadata, used),
             };
             (name.clone(), plan)
@@ -111,6 +120,7 @@ fn overlay_plans(
             let used = snapshot
                 .pools
                 .values()
+                .filter(|pool| !pool.spec.is_for_load_balancers())
                 .any(|pool| pool.spec.overlay_ref.name == *name);
             let plan = ObjectPlan {
                 events: condition::events(stored.unwrap_or_default(), &conditions),

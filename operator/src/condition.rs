@@ -119,7 +119,9 @@ fn event(old: Option<&Condition>, plan: &ConditionPlan) -> EventPlan {
     EventPlan {
         warning: !well && !expected,
         reason: if well {
-            plan.type_.as_str()
+            // Types of ours on others' objects have our domain in front.
+            let name = plan.type_.as_str();
+            name.rsplit('/').next().unwrap_or(name)
         } else {
             plan.reason
         }

@@ -6,6 +6,7 @@ use std::fmt;
 use weft_core::alloc::{DeleteBlock, DrainBlock, NewBlock};
 use weft_crds::{IPPoolStatus, NodeNetworkSpec, OverlayStatus};
 
+use crate::balancers::status::BalancerPlan;
 use crate::compile::{ApiPlan, ObjectPlan};
 use crate::condition::EventPlan;
 use crate::finalizer::{self, FinalizerPlan};
@@ -55,6 +56,15 @@ pub enum Change {
         /// What to tell.
         events: Vec<EventPlan>,
     },
+    /// Write addresses and our condition into the status of a Service.
+    ServiceStatus {
+        /// Its namespace.
+        namespace: String,
+        /// Which.
+        object: Target,
+        /// What it should say.
+        plan: Box<BalancerPlan>,
+    },
     /// Write the condition NetworkUnavailable of a Node.
     NodeCondition {
         /// The node.
@@ -101,6 +111,7 @@ pub fn diff(plan: &ApiPlan, snapshot: &Snapshot) -> Vec<Change> {
     let ApiPlan {
         pools,
         overlays,
+        balancers,
         node_networks,
         blocks,
         node_conditions,
@@ -157,6 +168,16 @@ pub fn diff(plan: &ApiPlan, snapshot: &Snapshot) -> Vec<Change> {
             });
         }
     }
+    for (key, plan) in balancers {
+        let service = &snapshot.balancers[key];
+        if !plan.is_stored(service) {
+            changes.push(Change::ServiceStatus {
+                namespace: key.0.clone(),
+                object: Target::of("Service", &service.metadata),
+                plan: Box::new(plan.clone()),
+            });
+        }
+    }
     for (name, condition) in node_conditions {
         let node = &snapshot.nodes[name];
         if !node_condition::is_stored(node, condition) {
@@ -194,6 +215,7 @@ impl Change {
             Self::DeleteBlock(_) => "block-delete",
             Self::PoolStatus { .. } => "pool-status",
             Self::OverlayStatus { .. } => "overlay-status",
+            Self::ServiceStatus { .. } => "service-status",
             Self::NodeCondition { .. } => "node-condition",
         }
     }
@@ -262,6 +284,21 @@ impl fmt::Display for Change {
                 events,
             } => {
                 write!(f, "status of Overlay {}: {}", object.name, json(status))?;
+                tell(f, events)
+            }
+            Self::ServiceStatus {
+                namespace,
+                object,
+                plan,
+            } => {
+                let BalancerPlan {
+                    ingress,
+                    condition,
+                    events,
+                } = plan.as_ref();
+                let name = &object.name;
+                let status = serde_json::json!({"ingress": ingress, "condition": condition});
+                write!(f, "status of Service {namespace}/{name}: {}", json(&status))?;
                 tell(f, events)
             }
             Self::NodeCondition {

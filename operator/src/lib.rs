@@ -6,6 +6,7 @@
 //! differences, and only while this process leads.
 
 pub mod apply;
+pub mod balancers;
 pub mod blocks;
 pub mod cidr;
 pub mod client;

@@ -36,6 +36,14 @@ impl Code {
     pub const BLOCK_OVERLAP: Self = Self("WEFT-1208");
     /// A selector or another field that cannot be read.
     pub const INVALID_FIELD: Self = Self("WEFT-1209");
+    /// No pool for load balancers has addresses of a Service's family.
+    pub const NO_BALANCER_POOL: Self = Self("WEFT-1261");
+    /// Every pool for load balancers is full.
+    pub const BALANCER_POOL_EXHAUSTED: Self = Self("WEFT-1262");
+    /// A Service asks for an address that cannot be given.
+    pub const BALANCER_REQUEST: Self = Self("WEFT-1263");
+    /// A Service asks for an address that another one has.
+    pub const BALANCER_ADDRESS_IN_USE: Self = Self("WEFT-1264");
     /// Two overlays with the same VNI and port.
     pub const VNI_CONFLICT: Self = Self("WEFT-1221");
     /// Nodes do not have an overlay in force.

@@ -67,6 +67,7 @@ pub async fn run(settings: RunSettings) -> Result<(), Error> {
         health,
         node_grace: settings.node_grace,
         agent_grace: settings.agent_grace,
+        default_balancer: settings.default_load_balancer,
     };
     tracing::info!(identity, version = env!("CARGO_PKG_VERSION"), "started");
     let ended = tokio::select! {
@@ -90,6 +91,8 @@ pub struct Controller {
     pub node_grace: Duration,
     /// How long an agent may be silent before its node is marked.
     pub agent_grace: Duration,
+    /// Services of type LoadBalancer without a class are ours too.
+    pub default_balancer: bool,
 }
 
 impl Controller {
@@ -135,6 +138,7 @@ impl Controller {
         };
         snapshot.node_grace = self.node_grace;
         snapshot.agent_grace = self.agent_grace;
+        snapshot.default_balancer = self.default_balancer;
         snapshot.now = whole_seconds(Timestamp::now());
         state.patience.observe(&mut snapshot, began.elapsed());
         let changes = self.changes(&snapshot, state);

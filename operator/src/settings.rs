@@ -57,6 +57,10 @@ pub struct RunSettings {
     /// How long an agent may be silent before its node is marked NetworkUnavailable, such as 5m.
     #[arg(long, env = "WEFT_AGENT_GRACE", default_value = "5m", value_parser = duration)]
     pub agent_grace: Duration,
+    /// Whether Services of type LoadBalancer without a class get addresses too; those of class
+    /// weftnet.dev/load-balancer always do.
+    #[arg(long, env = "WEFT_DEFAULT_LOAD_BALANCER", default_value_t = true, action = clap::ArgAction::Set)]
+    pub default_load_balancer: bool,
     /// What is logged: error, warn, info, debug, trace, or a filter such as `weft_operator=debug`.
     #[arg(long, env = "WEFT_LOG", default_value = "info")]
     pub log: String,

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::api::core::v1::{Node, Service};
 use k8s_openapi::jiff::Timestamp;
+use weft_core::alloc::load_balancer::ServiceKey;
 use weft_crds::{IPBlock, IPPool, NodeNetwork, NodeReport, Overlay};
 
 /// Everything that one compilation depends on.
@@ -26,6 +27,10 @@ pub struct Snapshot {
     pub nodes: BTreeMap<String, Arc<Node>>,
     /// Networks and addresses of Services, by what a user would call them.
     pub services: BTreeMap<String, Vec<IpNet>>,
+    /// Services of type LoadBalancer, and those that still bear our condition.
+    pub balancers: BTreeMap<ServiceKey, Arc<Service>>,
+    /// Services of type LoadBalancer without a class are ours too.
+    pub default_balancer: bool,
     /// How long each node that still has blocks has been without a Node object.
     pub gone: BTreeMap<String, Duration>,
     /// How long each Node's agent has not been heard of.

@@ -18,6 +18,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use weft_crds::{IPBlock, IPPool, NodeNetwork, NodeReport, Overlay};
 
+use crate::balancers;
 use crate::snapshot::Snapshot;
 
 /// The stores of everything that the operator reads.
@@ -79,6 +80,7 @@ impl Stores {
             services,
             service_cidrs,
         } = self;
+        let services = state(services)?;
         Some(Snapshot {
             pools: by_name(pools)?,
             overlays: by_name(overlays)?,
@@ -86,7 +88,12 @@ impl Stores {
             node_networks: by_name(node_networks)?,
             reports: by_name(reports)?,
             nodes: by_name(nodes)?,
-            services: service_networks(&state(service_cidrs)?, &state(services)?),
+            services: service_networks(&state(service_cidrs)?, &services),
+            balancers: services
+                .into_iter()
+                .filter(|service| balancers::view::concerns(service))
+                .map(|service| (balancers::view::key(&service), service))
+                .collect(),
             ..Snapshot::default()
         })
     }
@@ -303,6 +310,9 @@ fn trim_node(node: &mut Node) {
 }
 
 fn trim_service(service: &mut Service) {
+    if balancers::view::concerns(service) {
+        return;
+    }
     service.metadata.annotations = None;
     service.metadata.labels = None;
     service.status = None;

@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::api::core::v1::{Node, Service};
 use k8s_openapi::api::events::v1::Event;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client, ResourceExt};
@@ -335,4 +335,109 @@ async fn report(client: &Client, node: &str, blocks: serde_json::Value) {
     api.patch(node, &params, &Patch::Apply(patch))
         .await
         .expect("the report is taken");
+}
+
+#[tokio::test]
+#[ignore = "needs etcd and kube-apiserver: WEFT_TEST_BIN names their folder"]
+async fn load_balancers_get_share_and_give_back_addresses() {
+    let server = ApiServer::start().await;
+    let client = server.client();
+    let _operator = Operator::start(&server, "one", &[]);
+    let services: Api<Service> = Api::namespaced(client.clone(), "default");
+    balancer(&services, "first", json!({}), 80).await;
+    eventually("the Service says that there is no pool", async || {
+        allocated(&services, "first").await == ("False".to_owned(), "NoPool".to_owned())
+    })
+    .await;
+
+    let pools: Api<IPPool> = Api::all(client.clone());
+    let pool: IPPool = from(json!({
+        "metadata": {"name": "outside"},
+        "spec": {"uses": ["LoadBalancer"], "cidrs": [{"cidr": "198.51.100.0/24", "start": "198.51.100.10", "end": "198.51.100.11"}]},
+    }));
+    pools
+        .create(&PostParams::default(), &pool)
+        .await
+        .expect("the IPPool is taken");
+    eventually("the Service has the first address", async || {
+        ingress(&services, "first").await == [("198.51.100.10".to_owned(), "VIP".to_owned())]
+    })
+    .await;
+    let shared = json!({"weftnet.dev/sharing-key": "k", "weftnet.dev/addresses": "198.51.100.11"});
+    balancer(&services, "sharer-1", shared.clone(), 80).await;
+    balancer(&services, "sharer-2", shared, 81).await;
+    eventually("two Services share the second address", async || {
+        let one = ingress(&services, "sharer-1").await;
+        !one.is_empty() && one == ingress(&services, "sharer-2").await
+    })
+    .await;
+    balancer(&services, "too-late", json!({}), 80).await;
+    eventually(
+        "the pool is exhausted, and the Service says so",
+        async || allocated(&services, "too-late").await.1 == "PoolExhausted",
+    )
+    .await;
+
+    let inside = json!({"spec": {"type": "ClusterIP"}});
+    services
+        .patch("first", &PatchParams::default(), &Patch::Merge(inside))
+        .await
+        .expect("the type can change");
+    eventually(
+        "what a Service gave up goes to the one that waits",
+        async || {
+            ingress(&services, "too-late").await == [("198.51.100.10".to_owned(), "VIP".to_owned())]
+        },
+    )
+    .await;
+    eventually(
+        "the Service that gave it up bears no trace of us",
+        async || {
+            let service = services.get("first").await.unwrap();
+            let conditions = service.status.and_then(|status| status.conditions);
+            ingress(&services, "first").await.is_empty()
+                && conditions.unwrap_or_default().is_empty()
+        },
+    )
+    .await;
+}
+
+async fn balancer(services: &Api<Service>, name: &str, annotations: serde_json::Value, port: u16) {
+    let service: Service = from(json!({
+        "metadata": {"name": name, "annotations": annotations},
+        "spec": {"type": "LoadBalancer", "selector": {"app": name}, "ports": [{"port": port}]},
+    }));
+    services
+        .create(&PostParams::default(), &service)
+        .await
+        .expect("the Service is taken");
+}
+
+/// Status and reason of our condition.
+async fn allocated(services: &Api<Service>, name: &str) -> (String, String) {
+    let service = services.get(name).await.unwrap();
+    let conditions = service.status.and_then(|status| status.conditions);
+    conditions
+        .into_iter()
+        .flatten()
+        .find(|condition| condition.type_ == "weftnet.dev/AddressAllocated")
+        .map(|condition| (condition.status, condition.reason))
+        .unwrap_or_default()
+}
+
+/// Addresses and modes of the status.
+async fn ingress(services: &Api<Service>, name: &str) -> Vec<(String, String)> {
+    let service = services.get(name).await.unwrap();
+    let balancer = service.status.and_then(|status| status.load_balancer);
+    let entries = balancer.and_then(|balancer| balancer.ingress);
+    entries
+        .into_iter()
+        .flatten()
+        .map(|entry| {
+            (
+                entry.ip.unwrap_or_default(),
+                entry.ip_mode.unwrap_or_default(),
+            )
+        })
+        .collect()
 }

@@ -14,6 +14,7 @@ use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 use serde_json::Value;
 use weft_crds::{BlockState, IPBlock, IPBlockSpec, NodeNetwork};
+use weft_operator::balancers::view as balancers;
 use weft_operator::compile::compile;
 use weft_operator::diff::{Change, diff};
 use weft_operator::nodes::condition as node_condition;
@@ -115,6 +116,12 @@ fn read(text: &str) -> Snapshot {
         }
     }
     snapshot.services = service_networks(&cidrs, &services);
+    snapshot.default_balancer = true;
+    snapshot.balancers = services
+        .into_iter()
+        .filter(|service| balancers::concerns(service))
+        .map(|service| (balancers::key(&service), service))
+        .collect();
     snapshot
 }
 
@@ -202,6 +209,19 @@ fn write(snapshot: &mut Snapshot, change: Change) {
             if let Some(overlay) = snapshot.overlays.get_mut(&object.name) {
                 Arc::make_mut(overlay).status = Some(*status);
             }
+        }
+        Change::ServiceStatus {
+            namespace,
+            object,
+            plan,
+        } => {
+            let service = snapshot
+                .balancers
+                .get_mut(&(namespace, object.name))
+                .expect("it is there");
+            let status = Arc::make_mut(service).status.get_or_insert_default();
+            status.conditions = plan.condition.map(|condition| vec![condition]);
+            status.load_balancer.get_or_insert_default().ingress = Some(plan.ingress);
         }
         Change::NodeCondition {
             node, condition, ..

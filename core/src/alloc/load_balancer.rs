@@ -131,7 +131,11 @@ struct Book<'v> {
 
 impl<'v> Book<'v> {
     fn new(view: &'v BalancerView) -> Self {
-        let mut order: Vec<_> = view.pools.iter().filter(|(_, pool)| pool.accepted).collect();
+        let mut order: Vec<_> = view
+            .pools
+            .iter()
+            .filter(|(_, pool)| pool.accepted)
+            .collect();
         order.sort_by_key(|(name, pool)| (std::cmp::Reverse(pool.priority), *name));
         let mut occupied = <[Occupied; 2]>::default();
         let ranges = view.pools.values().flat_map(|pool| &pool.ranges);
@@ -286,7 +290,9 @@ impl<'v> Book<'v> {
 
     fn held(&self, key: &ServiceKey) -> impl Iterator<Item = IpAddr> + '_ {
         let grant = self.grants.get(key);
-        grant.into_iter().flat_map(|grant| grant.addresses.keys().copied())
+        grant
+            .into_iter()
+            .flat_map(|grant| grant.addresses.keys().copied())
     }
 
     fn hold(&mut self, key: &'v ServiceKey, address: IpAddr) {

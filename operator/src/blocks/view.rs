@@ -26,6 +26,7 @@ pub fn view(
         pools: snapshot
             .pools
             .iter()
+            .filter(|(_, pool)| !pool.spec.is_for_load_balancers())
             .map(|(name, pool)| {
                 (
                     name.clone(),

@@ -116,7 +116,10 @@ fn told_pools(
         .pools
         .iter()
         .filter_map(|(name, pool)| {
-            let valid = pools.valid.get(name)?;
+            let valid = pools
+                .valid
+                .get(name)
+                .filter(|valid| !valid.for_load_balancers)?;
             let accepted = valid.rejected.is_none();
             let blocks = used.pools.get(name);
             if !accepted && blocks.is_none() {

@@ -221,7 +221,9 @@ fn terminating(snapshot: &Snapshot, name: &str) -> Option<ConditionPlan> {
     let pools: Vec<&str> = snapshot
         .pools
         .iter()
-        .filter(|(_, pool)| pool.spec.overlay_ref.name == name)
+        .filter(|(_, pool)| {
+            pool.spec.overlay_ref.name == name && !pool.spec.is_for_load_balancers()
+        })
         .map(|(pool, _)| pool.as_str())
         .collect();
     if pools.is_empty() {

@@ -7,7 +7,8 @@ use weft_core::view::Family;
 use weft_crds::{ConditionStatus, ConditionType, IPPool, IPPoolStatus, reason};
 
 use super::usage;
-use super::validate::Pools;
+use super::validate::{Pools, ValidPool};
+use crate::balancers::status::Held;
 use crate::condition::{self, ConditionPlan};
 use crate::problem::{Code, Problem};
 use crate::snapshot::Snapshot;
@@ -23,11 +24,13 @@ pub fn conditions(
     pool: &IPPool,
     pools: &Pools,
     findings: &[AllocFinding],
+    held: &Held,
 ) -> Vec<ConditionPlan> {
     let mut conditions = Vec::new();
     let terminating = pool.metadata.deletion_timestamp.is_some();
     if terminating {
         conditions.extend(terminating_condition(snapshot, name));
+        conditions.extend(held_condition(held, name));
     }
     if let Some(problem) = pools.rejection(name) {
         let no = |type_| ConditionPlan::of(type_, ConditionStatus::False, problem);
@@ -43,7 +46,11 @@ pub fn conditions(
         ConditionType::Accepted,
         "the networks are valid and belong to nobody else",
     ));
-    if let Some(problem) = exhausted(name, findings) {
+    let full = match pools.valid.get(name) {
+        Some(valid) if valid.for_load_balancers => balancers_exhausted(name, valid, held),
+        _ => exhausted(name, findings),
+    };
+    if let Some(problem) = full {
         conditions.extend([
             ConditionPlan::of(ConditionType::Allocatable, ConditionStatus::False, &problem),
             ConditionPlan::of(ConditionType::Exhausted, ConditionStatus::True, &problem),
@@ -62,7 +69,7 @@ pub fn conditions(
     } else {
         conditions.extend([
             ConditionPlan::ok(ConditionType::Allocatable, "there are addresses to give"),
-            ConditionPlan::ok(ConditionType::Ready, "pods get addresses from this pool"),
+            ConditionPlan::ok(ConditionType::Ready, users(pools, name)),
         ]);
     }
     conditions
@@ -76,11 +83,12 @@ pub fn status(
     pool: &IPPool,
     pools: &Pools,
     conditions: &[ConditionPlan],
+    held: &Held,
 ) -> IPPoolStatus {
     let stored = pool.status.as_ref();
     let (families, summary) = match pools.valid.get(name) {
         Some(valid) => {
-            let (families, summary) = usage::usage(snapshot, name, valid);
+            let (families, summary) = usage::usage(snapshot, name, valid, held);
             (families, Some(summary))
         }
         None => (
@@ -114,6 +122,54 @@ pub fn named<'a>(names: impl ExactSizeIterator<Item = &'a str>) -> String {
         Some(more) if more > 0 => format!("{listed} and {more} more"),
         _ => listed,
     }
+}
+
+fn users(pools: &Pools, name: &str) -> &'static str {
+    match pools.valid.get(name) {
+        Some(valid) if valid.for_load_balancers => {
+            "Services of type LoadBalancer get addresses from this pool"
+        }
+        _ => "pods get addresses from this pool",
+    }
+}
+
+fn held_condition(held: &Held, name: &str) -> Option<ConditionPlan> {
+    let addresses: Vec<String> = held.of(name).map(|address| address.to_string()).collect();
+    if addresses.is_empty() {
+        return None;
+    }
+    let problem = Problem::new(
+        reason::IN_USE,
+        Code::IN_USE,
+        format!(
+            "the pool is being deleted; addresses that Services hold: {}; delete these Services or give them other addresses, see kubectl get services -A",
+            named(addresses.iter().map(String::as_str))
+        ),
+    );
+    Some(ConditionPlan::of(
+        ConditionType::Terminating,
+        ConditionStatus::True,
+        &problem,
+    ))
+}
+
+/// A pool for load balancers without a free address in one of its families.
+fn balancers_exhausted(name: &str, pool: &ValidPool, held: &Held) -> Option<Problem> {
+    let full: Vec<&str> = Family::ALL
+        .into_iter()
+        .filter(|family| usage::is_full(name, pool, held, *family))
+        .map(Family::as_str)
+        .collect();
+    (!full.is_empty()).then(|| {
+        Problem::new(
+            reason::POOL_EXHAUSTED,
+            Code::BALANCER_POOL_EXHAUSTED,
+            format!(
+                "Services hold every {} address of this pool: add a network to spec.cidrs, or delete a Service of type LoadBalancer",
+                full.join(" and every ")
+            ),
+        )
+    })
 }
 
 fn terminating_condition(snapshot: &Snapshot, name: &str) -> Option<ConditionPlan> {

@@ -4,18 +4,32 @@
 use std::collections::BTreeSet;
 
 use ipnet::IpNet;
+use weft_core::alloc::load_balancer::BalancerRange;
 use weft_core::view::Family;
 use weft_crds::{FamilyUsage, PoolSummary};
 
 use super::validate::ValidPool;
+use crate::balancers::status::Held;
+use crate::balancers::view::range;
 use crate::snapshot::Snapshot;
 
 /// Counts of each family that the pool has, and the cells for printing.
 #[must_use]
-pub fn usage(snapshot: &Snapshot, name: &str, pool: &ValidPool) -> (Vec<FamilyUsage>, PoolSummary) {
+pub fn usage(
+    snapshot: &Snapshot,
+    name: &str,
+    pool: &ValidPool,
+    held: &Held,
+) -> (Vec<FamilyUsage>, PoolSummary) {
     let counts: Vec<Counts> = Family::ALL
         .into_iter()
-        .filter_map(|family| Counts::of(snapshot, name, pool, family))
+        .filter_map(|family| {
+            if pool.for_load_balancers {
+                Counts::of_balancers(name, pool, held, family)
+            } else {
+                Counts::of(snapshot, name, pool, family)
+            }
+        })
         .collect();
     let holders: BTreeSet<&str> = snapshot
         .blocks
@@ -39,6 +53,12 @@ pub fn usage(snapshot: &Snapshot, name: &str, pool: &ValidPool) -> (Vec<FamilyUs
         nodes: i64::try_from(holders.len()).unwrap_or(i64::MAX),
     };
     (counts.iter().map(Counts::to_status).collect(), summary)
+}
+
+/// Whether Services hold every address of a family that a pool for load balancers has.
+#[must_use]
+pub fn is_full(name: &str, pool: &ValidPool, held: &Held, family: Family) -> bool {
+    Counts::of_balancers(name, pool, held, family).is_some_and(|counts| counts.free() == 0)
 }
 
 /// A number as a cell shows it: exact below a billion, else with two digits: IPv6 counts are long.
@@ -114,6 +134,36 @@ impl Counts {
             cooling,
             blocks: blocks.len(),
             nodes: nodes.len(),
+        })
+    }
+
+    /// Of a pool for load balancers: what Services hold. There are no blocks, and nothing rests.
+    fn of_balancers(name: &str, pool: &ValidPool, held: &Held, family: Family) -> Option<Self> {
+        let ranges: Vec<BalancerRange> = pool
+            .cidrs
+            .iter()
+            .filter(|entry| Family::of_net(&entry.cidr) == family)
+            .map(range)
+            .collect();
+        if ranges.is_empty() {
+            return None;
+        }
+        let (mut capacity, mut reserved) = (0_u128, 0_u128);
+        for (free, kept) in ranges.iter().map(BalancerRange::sizes) {
+            capacity = capacity.saturating_add(free);
+            reserved = reserved.saturating_add(kept);
+        }
+        let given = held
+            .of(name)
+            .filter(|address| Family::of(*address) == family);
+        Some(Self {
+            family,
+            capacity,
+            reserved,
+            allocated: given.count() as u128,
+            cooling: 0,
+            blocks: 0,
+            nodes: 0,
         })
     }
 

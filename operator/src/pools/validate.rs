@@ -2,6 +2,7 @@
 //! that carries them.
 
 use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv6Addr};
 
 use ipnet::IpNet;
 use kube::core::Selector;
@@ -20,6 +21,8 @@ use crate::snapshot::Snapshot;
 pub struct ValidPool {
     /// Its networks, in the order of the spec.
     pub cidrs: Vec<ValidCidr>,
+    /// Its addresses are for Services of type LoadBalancer; overlay and nodes mean nothing then.
+    pub for_load_balancers: bool,
     /// The overlay that it names.
     pub overlay: String,
     /// The nodes that it selects.
@@ -37,6 +40,10 @@ pub struct ValidPool {
 pub struct ValidCidr {
     /// The network.
     pub cidr: IpNet,
+    /// The first address that is given.
+    pub first: IpAddr,
+    /// The last one.
+    pub last: IpAddr,
     /// Prefix length of its blocks.
     pub block_size: u8,
     /// Networks inside it from which no pod gets an address.
@@ -101,7 +108,11 @@ fn parse(pool: &IPPool) -> Result<ValidPool, Problem> {
     let spec = &pool.spec;
     let mut cidrs: Vec<ValidCidr> = Vec::new();
     for (index, entry) in spec.cidrs.iter().enumerate() {
-        let valid = parse_cidr(index, entry)?;
+        let valid = if spec.is_for_load_balancers() {
+            parse_range(index, entry)?
+        } else {
+            parse_cidr(index, entry)?
+        };
         if let Some(other) = cidrs
             .iter()
             .find(|other| cidr::overlap(&other.cidr, &valid.cidr))
@@ -127,6 +138,7 @@ fn parse(pool: &IPPool) -> Result<ValidPool, Problem> {
     })?;
     Ok(ValidPool {
         cidrs,
+        for_load_balancers: spec.is_for_load_balancers(),
         overlay: spec.overlay_ref.name.clone(),
         nodes: selector::parse("spec.nodeSelector", spec.node_selector.as_ref())?,
         cooldown_seconds: cooldown.as_secs(),
@@ -161,6 +173,64 @@ fn parse_cidr(index: usize, entry: &PoolCidr) -> Result<ValidCidr, Problem> {
             network.prefix_len().max(shortest)
         )));
     }
+    Ok(ValidCidr {
+        cidr: network,
+        first: network.network(),
+        last: network.broadcast(),
+        block_size,
+        reserved: reserved(&field, &network, entry)?,
+    })
+}
+
+/// An entry of a pool for load balancers: the network, or a part of it from `start` to `end`.
+fn parse_range(index: usize, entry: &PoolCidr) -> Result<ValidCidr, Problem> {
+    let field = format!("spec.cidrs[{index}]");
+    let network = cidr::parse(&format!("{field}.cidr"), &entry.cidr)?;
+    let bound = |name: &str, text: &Option<String>, default: IpAddr| {
+        let Some(text) = text else {
+            return Ok(default);
+        };
+        text.parse()
+            .ok()
+            .filter(|address| network.contains(address))
+            .ok_or_else(|| {
+                Problem::new(
+                    reason::INVALID_CIDR,
+                    Code::INVALID_CIDR,
+                    format!("{field}.{name} is {text:?}: write an address within {network}"),
+                )
+            })
+    };
+    let first: IpAddr = bound("start", &entry.start, first(&network))?;
+    let last: IpAddr = bound("end", &entry.end, network.broadcast())?;
+    if first > last {
+        return Err(Problem::new(
+            reason::INVALID_CIDR,
+            Code::INVALID_CIDR,
+            format!("{field}.start {first} lies behind {field}.end {last}: swap the two"),
+        ));
+    }
+    Ok(ValidCidr {
+        cidr: network,
+        first,
+        last,
+        block_size: network.max_prefix_len(),
+        reserved: reserved(&field, &network, entry)?,
+    })
+}
+
+/// The first address of a network that a load balancer may have: in IPv6 the lowest one belongs to
+/// the routers of the subnet (RFC 4291, section 2.6.1; not so in a /127, RFC 6164).
+fn first(network: &IpNet) -> IpAddr {
+    match network {
+        IpNet::V6(net) if net.prefix_len() < 127 => {
+            Ipv6Addr::from(u128::from(net.network()) + 1).into()
+        }
+        _ => network.network(),
+    }
+}
+
+fn reserved(field: &str, network: &IpNet, entry: &PoolCidr) -> Result<Vec<IpNet>, Problem> {
     let mut reserved = Vec::new();
     for (number, text) in entry.reserved.iter().enumerate() {
         let place = format!("{field}.reserved[{number}]");
@@ -176,11 +246,7 @@ fn parse_cidr(index: usize, entry: &PoolCidr) -> Result<ValidCidr, Problem> {
         }
         reserved.push(part);
     }
-    Ok(ValidCidr {
-        cidr: network,
-        block_size,
-        reserved,
-    })
+    Ok(reserved)
 }
 
 /// Networks that belong to others than pools.
@@ -283,6 +349,9 @@ fn overlay_problem(
     snapshot: &Snapshot,
     overlays: &Overlays,
 ) -> Option<Problem> {
+    if pool.for_load_balancers {
+        return None;
+    }
     let name = &pool.overlay;
     let Some(overlay) = snapshot.overlays.get(name) else {
         return Some(Problem::new(

@@ -147,9 +147,18 @@ fn sharers_join_on_other_ports_alone() {
 #[test]
 fn a_request_that_cannot_be_granted_leaves_what_is_held() {
     let cases = [
-        ("192.0.2.10", BalancerProblem::Taken("192.0.2.10".parse().unwrap(), key("first"))),
-        ("203.0.113.1", BalancerProblem::NotInPool("203.0.113.1".parse().unwrap())),
-        ("2001:db8::1", BalancerProblem::WrongFamily("2001:db8::1".parse().unwrap())),
+        (
+            "192.0.2.10",
+            BalancerProblem::Taken("192.0.2.10".parse().unwrap(), key("first")),
+        ),
+        (
+            "203.0.113.1",
+            BalancerProblem::NotInPool("203.0.113.1".parse().unwrap()),
+        ),
+        (
+            "2001:db8::1",
+            BalancerProblem::WrongFamily("2001:db8::1".parse().unwrap()),
+        ),
     ];
     for (asked, problem) in cases {
         let asks = BalancerService {
@@ -227,7 +236,10 @@ fn any_service() -> impl Strategy<Value = BalancerService> {
                     key: key.to_string(),
                     local: false,
                 }),
-                ports: ports.into_iter().map(|port| (Protocol::Tcp, port)).collect(),
+                ports: ports
+                    .into_iter()
+                    .map(|port| (Protocol::Tcp, port))
+                    .collect(),
                 ..BalancerService::default()
             }
         })
