@@ -16,6 +16,7 @@ mod model;
 mod set;
 mod statement;
 mod text;
+pub mod trace;
 mod uapi;
 mod value;
 mod wire;

@@ -1,0 +1,273 @@
+//! Statements, sets and verdicts.
+
+use super::*;
+
+/// Whether a packet from the red pod to the blue one is dropped by a rule of this condition.
+fn applies(condition: Statement, arrival: &Arrival) -> bool {
+    let table = table([(
+        "f",
+        filter(
+            Hook::Forward,
+            Policy::Accept,
+            [Rule::new([condition, drop()])],
+        ),
+    )]);
+    match fate(&table, arrival) {
+        Fate::Dropped => true,
+        Fate::Sent { .. } => false,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn comparisons_hold_as_in_the_kernel() {
+    let packet = tcp("10.1.0.3:80");
+    let is = |field, value| applies(Statement::is(field, value), &packet);
+    let is_not = |field, value| applies(Statement::is_not(field, value), &packet);
+    let name = |name: &str| Value::Ifname(name.to_owned());
+    assert!(is(Field::Iif, Value::IfaceIndex(RED)));
+    assert!(is(Field::Oif, Value::IfaceIndex(BLUE)));
+    assert!(!is(Field::Oif, Value::IfaceIndex(RED)));
+    assert!(is(Field::Iifname, name("weftred")));
+    assert!(is(Field::Iifname, name("weft*")));
+    assert!(!is(Field::Iifname, name("eth*")));
+    assert!(is_not(Field::Oifname, name("lo")));
+    assert!(!is_not(Field::Oifname, name("weft*")));
+    assert!(is(Field::Iifgroup, Value::DevGroup(82)));
+    assert!(is(Field::L4proto, Value::InetProto(l4proto::TCP)));
+    assert!(is(Field::Nfproto, Value::NfProtoIpv4));
+    assert!(is(Field::IpDaddr, address("10.1.0.3")));
+    assert!(is(Field::TcpDport, port(80)) && is(Field::ThDport, port(80)));
+    assert!(!is(Field::UdpDport, port(80)), "it is TCP");
+    assert!(
+        !is_not(Field::UdpDport, port(90)),
+        "a field that is not there breaks the rule"
+    );
+    assert!(is(
+        Field::CtState,
+        Value::CtState(ct_state::NEW | ct_state::RELATED)
+    ));
+    assert!(is_not(Field::CtState, Value::CtState(ct_state::INVALID)));
+    assert!(is_not(Field::CtStatus, Value::CtStatus(ct_status::DNAT)));
+    assert!(is(Field::CtDirection, Value::CtOriginal));
+    assert!(is(Field::CtOriginalIpDaddr, address("10.1.0.3")));
+    assert!(
+        !is_not(Field::CtOriginalIp6Daddr, address("fd00::")),
+        "the other family"
+    );
+    assert!(!is(Field::FibDaddrType, Value::FibLocal));
+}
+
+#[test]
+fn a_rule_about_ipv4_addresses_never_applies_to_ipv6() {
+    let inside = Statement::compare(
+        Field::IpSaddr,
+        Operator::Ne,
+        Right::Network(net("192.168.0.0/16")),
+    );
+    assert!(applies(inside.clone(), &tcp("10.1.0.3:80")));
+    assert!(!applies(inside, &tcp("[fd00:1::3]:80")));
+}
+
+#[test]
+fn networks_ranges_and_alternatives_compare() {
+    let compare = |operator, right| {
+        let field = match right {
+            Right::Network(_) => Field::IpDaddr,
+            _ => Field::TcpDport,
+        };
+        applies(
+            Statement::compare(field, operator, right),
+            &tcp("10.1.0.3:80"),
+        )
+    };
+    assert!(compare(Operator::Eq, Right::Network(net("10.1.0.2/31"))));
+    assert!(!compare(Operator::Eq, Right::Network(net("10.1.0.4/31"))));
+    assert!(compare(Operator::Eq, Right::Range(port(80), port(81))));
+    assert!(!compare(Operator::Eq, Right::Range(port(81), port(90))));
+    assert!(compare(Operator::Ne, Right::Range(port(81), port(90))));
+    assert!(compare(
+        Operator::Eq,
+        Right::AnyOf([port(80), port(443)].into())
+    ));
+    assert!(compare(
+        Operator::Ne,
+        Right::AnyOf([port(81), port(443)].into())
+    ));
+}
+
+/// Whether a key is in a set.
+fn is_in(set: Set, key: &[Field], arrival: &Arrival) -> bool {
+    let mut table = table([(
+        "f",
+        filter(
+            Hook::Forward,
+            Policy::Accept,
+            [Rule::new([
+                Statement::in_set(key.iter().copied(), "s"),
+                drop(),
+            ])],
+        ),
+    )]);
+    table.sets.insert("s".to_owned(), set);
+    fate(&table, arrival) == Fate::Dropped
+}
+
+#[test]
+fn ranges_of_a_set_are_found_at_both_ends() {
+    let pair = |first, last| {
+        (
+            Key(vec![Part::range(port(first), port(last))]),
+            Element::default(),
+        )
+    };
+    let set = Set::new([Type::InetService])
+        .with_intervals()
+        .with_elements([pair(80, 90), pair(95, 95), pair(1, 2), pair(100, 65535)]);
+    let found: Vec<u16> = [1, 2, 3, 79, 80, 85, 90, 91, 95, 96, 99, 100, 65535]
+        .into_iter()
+        .filter(|port| {
+            is_in(
+                set.clone(),
+                &[Field::TcpDport],
+                &tcp(&format!("10.1.0.3:{port}")),
+            )
+        })
+        .collect();
+    assert_eq!(found, [1, 2, 80, 85, 90, 95, 100, 65535]);
+}
+
+#[test]
+fn ranges_in_a_concatenation_are_found_whatever_their_shape() {
+    let key = |net: &str, first, last| {
+        let net: IpNet = net.parse().unwrap();
+        (
+            Key(vec![net.into(), Part::range(port(first), port(last))]),
+            Element::default(),
+        )
+    };
+    let set = Set::new([Type::Ipv4Addr, Type::InetService])
+        .with_intervals()
+        .with_elements([
+            key("10.1.0.3/32", 80, 80),
+            key("10.1.0.3/32", 90, 99),
+            key("10.1.0.0/24", 70, 70),
+        ]);
+    let found: Vec<u16> = [69, 70, 80, 89, 90, 95, 99, 100]
+        .into_iter()
+        .filter(|port| {
+            let arrival = tcp(&format!("10.1.0.3:{port}"));
+            is_in(set.clone(), &[Field::IpDaddr, Field::TcpDport], &arrival)
+        })
+        .collect();
+    assert_eq!(found, [70, 80, 90, 95, 99]);
+}
+
+#[test]
+fn verdict_maps_lead_to_chains_and_a_miss_goes_on() {
+    let lead = |verdict| {
+        let mut table = table([
+            (
+                "f",
+                filter(
+                    Hook::Forward,
+                    Policy::Accept,
+                    [
+                        Rule::new([Statement::vmap([Field::TcpDport], "m")]),
+                        Rule::new([Statement::is(Field::TcpDport, port(81)), drop()]),
+                    ],
+                ),
+            ),
+            ("empty", Chain::regular([])),
+            (
+                "refuse",
+                Chain::regular([Rule::new([Statement::Reject(Reject::TcpReset)])]),
+            ),
+        ]);
+        let map = Set::map([Type::InetService], DataType::Verdict)
+            .with_elements([(port(81).into(), Element::verdict(verdict))]);
+        table.sets.insert("m".to_owned(), map);
+        table
+    };
+    let fate = |verdict, to: &str| fate(&lead(verdict), &tcp(to));
+    let chain = |name: &str| name.to_owned();
+    assert_eq!(fate(Verdict::Drop, "10.1.0.3:80"), TO_BLUE, "a miss");
+    assert_eq!(fate(Verdict::Accept, "10.1.0.3:81"), TO_BLUE);
+    assert_eq!(fate(Verdict::Return, "10.1.0.3:81"), TO_BLUE);
+    assert_eq!(fate(Verdict::Goto(chain("empty")), "10.1.0.3:81"), TO_BLUE);
+    assert_eq!(
+        fate(Verdict::Jump(chain("empty")), "10.1.0.3:81"),
+        Fate::Dropped
+    );
+    let refused = Fate::Rejected(Reject::TcpReset);
+    assert_eq!(fate(Verdict::Jump(chain("refuse")), "10.1.0.3:81"), refused);
+    let nowhere = fate(Verdict::Jump(chain("gone")), "10.1.0.3:81");
+    assert_eq!(nowhere, Fate::Unknown("there is no chain gone".to_owned()));
+}
+
+#[test]
+fn after_a_goto_the_caller_of_the_caller_goes_on() {
+    let table = table([
+        (
+            "f",
+            filter(
+                Hook::Forward,
+                Policy::Drop,
+                [Rule::new([Statement::jump("a")]), Rule::new([accept()])],
+            ),
+        ),
+        (
+            "a",
+            Chain::regular([Rule::new([Statement::goto("b")]), Rule::new([drop()])]),
+        ),
+        ("b", Chain::regular([])),
+    ]);
+    assert_eq!(fate(&table, &tcp("10.1.0.3:80")), TO_BLUE);
+}
+
+#[test]
+fn a_reset_is_for_tcp_alone() {
+    let table = table([(
+        "f",
+        filter(
+            Hook::Forward,
+            Policy::Drop,
+            [Rule::new([Statement::Reject(Reject::TcpReset)])],
+        ),
+    )]);
+    let udp = Arrival::by(RED, Packet::udp(at("10.1.0.2:1"), at("10.1.0.3:2")));
+    assert_eq!(fate(&table, &udp), Fate::Dropped);
+}
+
+#[test]
+fn a_loop_of_chains_ends_as_unknown() {
+    let table = table([
+        (
+            "f",
+            filter(
+                Hook::Forward,
+                Policy::Drop,
+                [Rule::new([Statement::jump("a")])],
+            ),
+        ),
+        ("a", Chain::regular([Rule::new([Statement::jump("a")])])),
+    ]);
+    assert!(matches!(
+        fate(&table, &tcp("10.1.0.3:80")),
+        Fate::Unknown(_)
+    ));
+}
+
+#[test]
+fn what_somebody_else_wrote_is_unknown_where_it_is_reached() {
+    let unknown = Rule::new([
+        Statement::is(Field::TcpDport, port(80)),
+        Statement::Unknown("quota".to_owned()),
+    ]);
+    let table = table([("f", filter(Hook::Forward, Policy::Accept, [unknown]))]);
+    assert_eq!(
+        fate(&table, &tcp("10.1.0.3:80")),
+        Fate::Unknown("quota".to_owned())
+    );
+    assert_eq!(fate(&table, &tcp("10.1.0.3:81")), TO_BLUE);
+}
