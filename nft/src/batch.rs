@@ -6,7 +6,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
-    Base, Chain, Data, Element, Key, NatTarget, Rule, Set, Statement, Table, TableFlags, Verdict,
+    Base, Chain, Class, Data, Element, Key, NatTarget, Rule, Set, Statement, Table, TableFlags,
+    Verdict,
 };
 
 /// Changes of one table that take effect together or not at all.
@@ -405,13 +406,15 @@ impl Statement {
     /// The set or map that the statement uses.
     pub(crate) fn set(&self) -> Option<&str> {
         match self {
-            Self::Lookup { set, .. } => Some(set),
-            Self::Vmap { map, .. } => Some(map),
-            Self::Dnat {
+            Self::Lookup { set, .. } | Self::Dynamic { set, .. } => Some(set),
+            Self::Vmap { map, .. }
+            | Self::SetPriority(Class::Map { map, .. })
+            | Self::Dnat {
                 to: NatTarget::Map { map, .. },
                 ..
             } => Some(map),
             Self::Dnat { .. }
+            | Self::SetPriority(Class::Literal(_))
             | Self::Match(_)
             | Self::Masquerade { .. }
             | Self::Notrack

@@ -11,13 +11,15 @@ const REGISTER: usize = 4;
 /// Bits that a type takes in the number of a concatenation.
 const TYPE_BITS: u32 = 6;
 const IFNAMSIZ: usize = 16;
+/// Bytes of a connection's label (`NF_CT_LABELS_MAX_SIZE`).
+const LABEL: usize = 16;
 const NFPROTO_IPV4: u8 = 2;
 const NFPROTO_IPV6: u8 = 10;
 /// `RTN_LOCAL`
 const RTN_LOCAL: u32 = 2;
 
 /// Types, nft's numbers for them (`enum datatypes` of nftables) and their lengths in bytes.
-const TYPES: [(Type, u32, usize); 15] = [
+const TYPES: [(Type, u32, usize); 16] = [
     (Type::NfProto, 2, 1),
     (Type::Ipv4Addr, 7, 4),
     (Type::Ipv6Addr, 8, 16),
@@ -30,6 +32,7 @@ const TYPES: [(Type, u32, usize); 15] = [
     (Type::CtDir, 27, 1),
     (Type::CtStatus, 28, 4),
     (Type::Icmpv6Type, 29, 1),
+    (Type::CtLabel, 30, LABEL),
     (Type::DevGroup, 35, 4),
     (Type::FibAddrType, 38, 4),
     (Type::Ifname, 41, IFNAMSIZ),
@@ -67,6 +70,7 @@ impl Type {
             | Self::DevGroup
             | Self::CtState
             | Self::CtStatus
+            | Self::CtLabel
             | Self::CtDir
             | Self::FibAddrType => false,
         }
@@ -120,6 +124,14 @@ pub(crate) fn of(value: &Value) -> Vec<u8> {
         }
         Value::NfProtoIpv4 => vec![NFPROTO_IPV4],
         Value::NfProtoIpv6 => vec![NFPROTO_IPV6],
+        Value::CtLabel(bit) => {
+            let mut bytes = vec![0; LABEL];
+            // Numbers of machine words: the first byte has the lowest bits on a little-endian machine.
+            if let Some(byte) = bytes.get_mut(usize::from(bit / 8)) {
+                *byte = 1 << (bit % 8);
+            }
+            bytes
+        }
         Value::CtOriginal => vec![0],
         Value::CtReply => vec![1],
         Value::FibLocal => RTN_LOCAL.to_ne_bytes().to_vec(),
@@ -158,6 +170,7 @@ pub(crate) fn value(kind: Type, bytes: &[u8]) -> Option<Value> {
         Type::DevGroup => Value::DevGroup(host()?),
         Type::CtState => Value::CtState(host()?),
         Type::CtStatus => Value::CtStatus(host()?),
+        Type::CtLabel => Value::CtLabel(label(bytes)?),
         Type::Ifname => Value::Ifname(interface_name(bytes)?),
         Type::NfProto => match byte()? {
             NFPROTO_IPV4 => Value::NfProtoIpv4,
@@ -214,6 +227,16 @@ pub(crate) fn predecessor(bytes: &[u8]) -> Option<Vec<u8>> {
         }
     }
     None
+}
+
+/// The one bit of a label.
+fn label(bytes: &[u8]) -> Option<u8> {
+    let mut set = bytes.iter().enumerate().filter(|(_, byte)| **byte != 0);
+    let (Some((index, byte)), None, true) = (set.next(), set.next(), bytes.len() == LABEL) else {
+        return None;
+    };
+    let bit = u32::try_from(index).ok()? * 8 + byte.trailing_zeros();
+    (byte.count_ones() == 1).then(|| u8::try_from(bit).ok())?
 }
 
 fn interface_name(bytes: &[u8]) -> Option<String> {

@@ -3,10 +3,12 @@
 //! A table without faults is taken by the kernel, printed by nft and read back as it was written.
 //! A compiler's tests ask for them; nothing asks at run time.
 
+use std::time::Duration;
+
 use crate::decode::{self, Reader};
 use crate::{
-    Chain, Data, DataType, Element, Field, Key, Match, NatFamily, NatTarget, Part, Right, Rule,
-    Set, Statement, Table, Type, Value, Verdict, bytes, diff, encode,
+    Chain, Class, Data, DataType, Element, Field, Key, Match, NatFamily, NatTarget, Part, Right,
+    Rule, Set, Statement, Table, Type, Value, Verdict, bytes, diff, encode,
 };
 
 mod keywords;
@@ -170,6 +172,18 @@ impl Faults<'_> {
             Statement::Vmap { key, map } => {
                 self.lookup(at, key, map, |data| data == Some(&DataType::Verdict));
             }
+            Statement::SetPriority(Class::Literal(_)) => {}
+            Statement::SetPriority(Class::Map { key, map }) => {
+                let class = DataType::Values(vec![Type::ClassId]);
+                self.lookup(at, key, map, |data| data == Some(&class));
+            }
+            Statement::Dynamic {
+                operation: _,
+                set,
+                key,
+                timeout,
+                data,
+            } => self.dynamic(at, set, key, *timeout, *data),
             Statement::Dnat { family, to } => self.dnat(at, *family, to),
             Statement::Verdict(verdict) => self.verdict(at, verdict),
             Statement::Unknown(what) => self.add(at, format!("{what} is unknown: leave it out")),
@@ -187,7 +201,7 @@ impl Faults<'_> {
             right,
         } = comparison;
         let kind = field.kind();
-        let bits = matches!(kind, Type::CtState | Type::CtStatus);
+        let bits = kind.is_bits();
         let fits = match right {
             Right::Value(value) => value.kind() == kind && *value != Value::Ifname("*".to_owned()),
             Right::Network(net) => {
@@ -233,6 +247,27 @@ impl Faults<'_> {
                 at,
                 format!("set {name} does not hold what the statement needs"),
             );
+        }
+    }
+
+    fn dynamic(
+        &mut self,
+        at: &str,
+        set: &str,
+        key: &[Field],
+        timeout: Option<Duration>,
+        data: Option<Field>,
+    ) {
+        let data = data.map(|field| DataType::Values(vec![field.kind()]));
+        self.lookup(at, key, set, |found| found == data.as_ref());
+        let Some(flags) = self.table.sets.get(set).map(|set| set.flags) else {
+            return;
+        };
+        if !flags.dynamic {
+            self.add(at, format!("set {set} needs the flag dynamic"));
+        }
+        if timeout.is_some() && !flags.timeout {
+            self.add(at, format!("set {set} needs the flag timeout"));
         }
     }
 

@@ -12,16 +12,21 @@ pub(crate) enum Load {
     Payload(u32, u32, u32),
     /// `ct` with this key (`NFT_CT_*`) and, if any, direction.
     Ct(u32, Option<u8>),
+    /// `numgen` of this modulus and offset.
+    Random(u32, u32),
     /// `fib` that looks the destination address up and returns its type.
     FibDaddrType,
 }
 
+/// `NFT_META_PRIORITY`
+pub(crate) const META_PRIORITY: u32 = 2;
 /// `IP_CT_DIR_ORIGINAL`
 const ORIGINAL: u8 = 0;
 const NETWORK: u32 = NFT_PAYLOAD_NETWORK_HEADER;
 const TRANSPORT: u32 = NFT_PAYLOAD_TRANSPORT_HEADER;
 
-const LOADS: [(Field, Load); 30] = [
+const LOADS: [(Field, Load); 35] = [
+    (Field::Priority, Load::Meta(META_PRIORITY)),
     (Field::Mark, Load::Meta(3)),
     (Field::Iif, Load::Meta(4)),
     (Field::Oif, Load::Meta(5)),
@@ -51,18 +56,28 @@ const LOADS: [(Field, Load); 30] = [
     (Field::CtOriginalIpDaddr, Load::Ct(20, Some(ORIGINAL))),
     (Field::CtOriginalIp6Saddr, Load::Ct(21, Some(ORIGINAL))),
     (Field::CtOriginalIp6Daddr, Load::Ct(22, Some(ORIGINAL))),
+    (Field::CtProtocol, Load::Ct(10, None)),
+    (Field::CtOriginalProtoSrc, Load::Ct(11, Some(ORIGINAL))),
+    (Field::CtOriginalProtoDst, Load::Ct(12, Some(ORIGINAL))),
+    (Field::CtLabel, Load::Ct(13, None)),
     (Field::FibDaddrType, Load::FibDaddrType),
 ];
 
 impl Field {
     /// The expression that loads the field.
     pub(crate) fn load(self) -> Load {
+        if let Self::Random { modulus, offset } = self {
+            return Load::Random(modulus, offset);
+        }
         let row = LOADS.iter().find(|(field, _)| *field == self);
         row.map_or(Load::FibDaddrType, |(_, load)| *load)
     }
 
     /// The field that an expression loads. Ports come back as `th` ports, see [`Field::of_transport`].
     pub(crate) fn loaded_by(load: Load) -> Option<Self> {
+        if let Load::Random(modulus, offset) = load {
+            return Some(Self::Random { modulus, offset });
+        }
         let row = LOADS.iter().find(|(_, known)| *known == load);
         row.map(|(field, _)| *field)
     }
@@ -98,6 +113,8 @@ impl Field {
             | Self::L4proto
             | Self::Nfproto
             | Self::Mark
+            | Self::Priority
+            | Self::Random { .. }
             | Self::ThSport
             | Self::ThDport
             | Self::CtState
@@ -107,6 +124,10 @@ impl Field {
             | Self::CtOriginalIpDaddr
             | Self::CtOriginalIp6Saddr
             | Self::CtOriginalIp6Daddr
+            | Self::CtProtocol
+            | Self::CtOriginalProtoSrc
+            | Self::CtOriginalProtoDst
+            | Self::CtLabel
             | Self::FibDaddrType => (None, None),
         }
     }
@@ -191,10 +212,6 @@ fn presumptions(statement: &Statement) -> Vec<(Option<Value>, Option<u8>)> {
     let tcp = vec![(None, Some(l4proto::TCP))];
     match statement {
         Statement::Reject(Reject::TcpReset) => tcp,
-        statement => statement
-            .fields()
-            .iter()
-            .map(|field| field.presumes())
-            .collect(),
+        statement => statement.fields().map(|field| field.presumes()).collect(),
     }
 }

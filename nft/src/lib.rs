@@ -27,6 +27,7 @@ pub use fault::Fault;
 pub use model::{Base, Chain, ChainKind, Hook, Policy, Rule, Table, TableFlags};
 pub use set::{Data, DataType, Element, Key, Part, Set, SetFlags};
 pub use statement::{
-    Field, Match, NatFamily, NatTarget, Operator, Reject, Right, Statement, Verdict,
+    Class, Field, Match, NatFamily, NatTarget, Operation, Operator, Reject, Right, Statement,
+    Verdict,
 };
 pub use value::{Type, Value, ct_state, ct_status, icmpv6, l4proto};

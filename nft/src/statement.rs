@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use ipnet::IpNet;
 
@@ -44,6 +45,23 @@ pub enum Statement {
         /// Ports are chosen at random (`fully-random`).
         fully_random: bool,
     },
+    /// Sets `meta priority`: the carrier of a number from one look-up to the next. A look-up that finds
+    /// nothing ends the rule and leaves the old value.
+    SetPriority(Class),
+    /// Adds, refreshes or deletes an element of a dynamic set or map.
+    Dynamic {
+        /// What happens to the element.
+        operation: Operation,
+        /// Name of the set.
+        set: String,
+        /// The key's parts.
+        key: Vec<Field>,
+        /// How long the element stays; none: as long as the set says.
+        timeout: Option<Duration>,
+        /// What stands under the key if it is a map. It cannot come from another map: nft 1.0.6 aborts
+        /// on listing such a rule.
+        data: Option<Field>,
+    },
     /// Exempts the packet from connection tracking.
     Notrack,
     /// Counts packets and bytes. The counts are the kernel's and no part of the model.
@@ -55,6 +73,32 @@ pub enum Statement {
     /// What the kernel holds and this model does not know: somebody else's rule. Only decoding
     /// makes it; a table that has it cannot be encoded.
     Unknown(String),
+}
+
+/// Where a class for `meta priority` comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// This one; 0 is none.
+    Literal(u32),
+    /// What stands under the key.
+    Map {
+        /// The key's parts.
+        key: Vec<Field>,
+        /// Name of the map.
+        map: String,
+    },
+}
+
+/// What a packet does to an element of a dynamic set (`NFT_DYNSET_OP_*`). All end the rule where they
+/// fail, as in a full set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Operation {
+    /// Makes it if it is not there.
+    Add,
+    /// Makes it, or begins its time anew; data that is there stays.
+    Update,
+    /// Deletes it; where it is not there the rule ends.
+    Delete,
 }
 
 /// A comparison of a field.
@@ -70,7 +114,7 @@ pub struct Match {
 
 /// A comparison's operator.
 ///
-/// For types that are bits (`ct state`, `ct status`) `Eq` means any of the bits and `Ne` none.
+/// For types that are bits (`ct state`, `ct status`, `ct label`) `Eq` means any of the bits and `Ne` none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Operator {
     /// Is, or is among.
@@ -113,6 +157,15 @@ pub enum Field {
     Nfproto,
     /// `meta mark`, to read only: marks belong to others.
     Mark,
+    /// `meta priority`: what [`Statement::SetPriority`] has set, or what the packet came with.
+    Priority,
+    /// `numgen random mod N offset M`: a number from the offset on, another one for each packet.
+    Random {
+        /// How many numbers, at least 1.
+        modulus: u32,
+        /// The smallest.
+        offset: u32,
+    },
     /// `ip saddr`
     IpSaddr,
     /// `ip daddr`
@@ -153,6 +206,14 @@ pub enum Field {
     CtOriginalIp6Saddr,
     /// `ct original ip6 daddr`
     CtOriginalIp6Daddr,
+    /// `ct protocol`
+    CtProtocol,
+    /// `ct original proto-src`: for TCP, UDP and SCTP the source port.
+    CtOriginalProtoSrc,
+    /// `ct original proto-dst`: for TCP, UDP and SCTP the destination port.
+    CtOriginalProtoDst,
+    /// `ct label`
+    CtLabel,
     /// `fib daddr type`
     FibDaddrType,
 }
@@ -312,7 +373,8 @@ impl Field {
             Self::Iifgroup | Self::Oifgroup => Type::DevGroup,
             Self::L4proto => Type::InetProto,
             Self::Nfproto => Type::NfProto,
-            Self::Mark => Type::Mark,
+            Self::Mark | Self::Random { .. } => Type::Mark,
+            Self::Priority => Type::ClassId,
             Self::IpSaddr | Self::IpDaddr | Self::CtOriginalIpSaddr | Self::CtOriginalIpDaddr => {
                 Type::Ipv4Addr
             }
@@ -327,7 +389,11 @@ impl Field {
             | Self::UdpSport
             | Self::UdpDport
             | Self::SctpSport
-            | Self::SctpDport => Type::InetService,
+            | Self::SctpDport
+            | Self::CtOriginalProtoSrc
+            | Self::CtOriginalProtoDst => Type::InetService,
+            Self::CtProtocol => Type::InetProto,
+            Self::CtLabel => Type::CtLabel,
             Self::Icmpv6Type => Type::Icmpv6Type,
             Self::CtState => Type::CtState,
             Self::CtStatus => Type::CtStatus,
@@ -339,43 +405,54 @@ impl Field {
 
 impl Statement {
     /// The fields that the statement reads, in order.
-    #[must_use]
-    pub fn fields(&self) -> &[Field] {
+    pub fn fields(&self) -> impl Iterator<Item = Field> + '_ {
+        let (first, second) = self.field_lists();
+        first.iter().chain(second).copied()
+    }
+
+    fn field_lists(&self) -> (&[Field], &[Field]) {
         match self {
-            Self::Match(Match { field, .. }) => std::slice::from_ref(field),
+            Self::Match(Match { field, .. }) => (std::slice::from_ref(field), &[]),
             Self::Lookup { key, .. }
             | Self::Vmap { key, .. }
+            | Self::SetPriority(Class::Map { key, .. })
             | Self::Dnat {
                 to: NatTarget::Map { key, .. },
                 ..
-            } => key,
+            } => (key, &[]),
+            Self::Dynamic { key, data, .. } => (key, data.as_slice()),
             Self::Dnat { .. }
+            | Self::SetPriority(Class::Literal(_))
             | Self::Masquerade { .. }
             | Self::Notrack
             | Self::Counter
             | Self::Verdict(_)
             | Self::Reject(_)
-            | Self::Unknown(_) => &[],
+            | Self::Unknown(_) => (&[], &[]),
         }
     }
 
     /// The fields that the statement reads, to rename them.
-    pub(crate) fn fields_mut(&mut self) -> &mut [Field] {
-        match self {
-            Self::Match(Match { field, .. }) => std::slice::from_mut(field),
+    pub(crate) fn fields_mut(&mut self) -> impl Iterator<Item = &mut Field> {
+        let (first, second): (&mut [Field], &mut [Field]) = match self {
+            Self::Match(Match { field, .. }) => (std::slice::from_mut(field), &mut []),
             Self::Lookup { key, .. }
             | Self::Vmap { key, .. }
+            | Self::SetPriority(Class::Map { key, .. })
             | Self::Dnat {
                 to: NatTarget::Map { key, .. },
                 ..
-            } => key,
+            } => (key, &mut []),
+            Self::Dynamic { key, data, .. } => (key, data.as_mut_slice()),
             Self::Dnat { .. }
+            | Self::SetPriority(Class::Literal(_))
             | Self::Masquerade { .. }
             | Self::Notrack
             | Self::Counter
             | Self::Verdict(_)
             | Self::Reject(_)
-            | Self::Unknown(_) => &mut [],
-        }
+            | Self::Unknown(_) => (&mut [], &mut []),
+        };
+        first.iter_mut().chain(second)
     }
 }

@@ -260,6 +260,7 @@ impl Display for Type {
             Self::Icmpv6Type => "icmpv6_type",
             Self::CtState => "ct_state",
             Self::CtStatus => "ct_status",
+            Self::CtLabel => "ct_label",
             Self::CtDir => "ct_dir",
             Self::FibAddrType => "fib_addrtype",
         })

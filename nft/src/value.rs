@@ -34,6 +34,8 @@ pub enum Type {
     CtState,
     /// `ct_status`
     CtStatus,
+    /// `ct_label`
+    CtLabel,
     /// `ct_dir`
     CtDir,
     /// `fib_addrtype`
@@ -71,6 +73,8 @@ pub enum Value {
     CtState(u32),
     /// Bits of [`ct_status`]; a comparison asks whether any of them is set.
     CtStatus(u32),
+    /// One bit of a connection's label, 0 to 127; a comparison asks whether it is set.
+    CtLabel(u8),
     /// The direction of a connection's first packet.
     CtOriginal,
     /// The direction of the answer.
@@ -155,9 +159,17 @@ impl Value {
             Self::Icmpv6Type(_) => Type::Icmpv6Type,
             Self::CtState(_) => Type::CtState,
             Self::CtStatus(_) => Type::CtStatus,
+            Self::CtLabel(_) => Type::CtLabel,
             Self::CtOriginal | Self::CtReply => Type::CtDir,
             Self::FibLocal => Type::FibAddrType,
         }
+    }
+}
+
+impl Type {
+    /// Values are bits, of which a comparison asks whether any is set.
+    pub(crate) fn is_bits(self) -> bool {
+        matches!(self, Self::CtState | Self::CtStatus | Self::CtLabel)
     }
 }
 

@@ -34,6 +34,20 @@ const LISTED: [&str; 22] = [
     "ip6 daddr 2001:db8::53 tcp sport 53 dnat ip6 to [fd00:10::7]:53",
 ];
 
+/// What nft prints of rules that carry a number from one look-up to the next.
+const CARRIED: [&str; 10] = [
+    "meta priority set ip daddr . meta l4proto . th dport map @counts4",
+    "meta priority vmap @counts",
+    "dnat ip to meta priority . numgen random mod 2 map @endpoints4",
+    "dnat ip to meta priority . numgen random mod 2 offset 5 map @endpoints4",
+    "meta priority set none",
+    "ct label 3 ct label ! 127 meta priority set 1:2",
+    "meta priority set meta priority . numgen random mod 1 map @slots",
+    "update @clients4 { ip saddr . meta priority timeout 1h : meta priority }",
+    "dnat ip to meta priority map @by-endpoint4",
+    "update @seen6 { ip6 saddr timeout 1h }",
+];
+
 #[test]
 fn the_sample_is_loaded_read_back_and_listed() {
     namespace::run(|| {
@@ -51,6 +65,23 @@ fn the_sample_is_loaded_read_back_and_listed() {
         }
         let (accepted, said) = nft_check(&table.to_string());
         assert!(accepted, "{said}");
+    });
+}
+
+#[test]
+fn numbers_carried_between_look_ups_are_loaded_read_back_and_listed() {
+    namespace::run(|| {
+        let table = sample::carrier();
+        assert_eq!(table.faults(), []);
+        let mut kernel = Kernel::open();
+        kernel.apply(&replace(&table)).unwrap();
+        assert_eq!(kernel.read("carrier"), table);
+
+        let (listed, text) = nft(&["list", "table", "inet", "carrier"]);
+        assert!(listed, "{text}");
+        for line in CARRIED {
+            assert!(text.contains(line), "{line:?} is missing from {text}");
+        }
     });
 }
 

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use weft_nft::{
-    Chain, ChainKind, DataType, Element, Field, Hook, Key, NatFamily, NatTarget, Operator, Part,
-    Policy, Reject, Right, Rule, Set, Statement, Table, TableFlags, Type, Value, Verdict, ct_state,
-    ct_status, icmpv6, l4proto,
+    Chain, ChainKind, Class, DataType, Element, Field, Hook, Key, NatFamily, NatTarget, Operation,
+    Operator, Part, Policy, Reject, Right, Rule, Set, Statement, Table, TableFlags, Type, Value,
+    Verdict, ct_state, ct_status, icmpv6, l4proto,
 };
 
 pub fn address(text: &str) -> Value {
@@ -33,6 +33,21 @@ pub fn table() -> Table {
         sets: sets(),
         chains: chains(),
         ..Table::new("sample", TableFlags::default())
+    }
+}
+
+/// A table whose rules carry numbers from one look-up to the next. nft lists it; its text names types
+/// that nft 1.0.6 does not take for `numgen`.
+pub fn carrier() -> Table {
+    let chains = [
+        ("balance", balance()),
+        ("choose", choose()),
+        ("stick", stick()),
+    ];
+    Table {
+        sets: service_sets(),
+        chains: chains.map(|(name, chain)| (name.to_owned(), chain)).into(),
+        ..Table::new("carrier", TableFlags::default())
     }
 }
 
@@ -343,6 +358,196 @@ fn translate() -> Chain {
                 },
             },
         ]),
+    ])
+}
+
+/// Maps as services have them: address to number and count, number and slot to endpoint.
+fn service_sets() -> BTreeMap<String, Set> {
+    let class = || DataType::Values(vec![Type::ClassId]);
+    let tuple = [Type::Ipv4Addr, Type::InetProto, Type::InetService];
+    let web = || Key::of([address("10.96.0.10"), TRANSPORTS[0].clone(), port(80)]);
+    let number = Value::ClassId(0x5200_0007);
+    let endpoint = Value::ClassId(0x5300_0001);
+    let sets = [
+        (
+            "counts4",
+            Set::map(tuple, class())
+                .with_elements([(web(), Element::of([Value::ClassId(0x5100_0002)]))]),
+        ),
+        (
+            "numbers4",
+            Set::map(tuple, class()).with_elements([(
+                web(),
+                Element::of([number.clone()]).with_comment("default/web"),
+            )]),
+        ),
+        (
+            "endpoints4",
+            Set::map(
+                [Type::ClassId, Type::Mark],
+                DataType::Values(vec![Type::Ipv4Addr, Type::InetService]),
+            )
+            .with_elements([(
+                Key::of([number.clone(), Value::Mark(1)]),
+                Element::of([address("10.1.0.7"), port(8080)]),
+            )]),
+        ),
+        (
+            "counts",
+            Set::map([Type::ClassId], DataType::Verdict).with_elements([(
+                Value::ClassId(0x5100_0002).into(),
+                Element::verdict(Verdict::Goto("choose".into())),
+            )]),
+        ),
+        (
+            "slots",
+            Set::map([Type::ClassId, Type::Mark], class()).with_elements([(
+                Key::of([number, Value::Mark(0)]),
+                Element::of([endpoint.clone()]),
+            )]),
+        ),
+        (
+            "clients4",
+            Set {
+                flags: weft_nft::SetFlags {
+                    timeout: true,
+                    dynamic: true,
+                    ..Default::default()
+                },
+                size: Some(65535),
+                timeout: Some(Duration::from_secs(10800)),
+                ..Set::map([Type::Ipv4Addr, Type::ClassId], class())
+            },
+        ),
+        (
+            "seen6",
+            Set {
+                flags: weft_nft::SetFlags {
+                    timeout: true,
+                    dynamic: true,
+                    ..Default::default()
+                },
+                size: Some(1024),
+                ..Set::new([Type::Ipv6Addr])
+            },
+        ),
+        (
+            "by-endpoint4",
+            Set::map(
+                [Type::ClassId],
+                DataType::Values(vec![Type::Ipv4Addr, Type::InetService]),
+            )
+            .with_elements([(
+                endpoint.into(),
+                Element::of([address("10.1.0.7"), port(80)]),
+            )]),
+        ),
+    ];
+    sets.map(|(name, set)| (name.to_owned(), set)).into()
+}
+
+fn balance() -> Chain {
+    let tuple = || vec![Field::IpDaddr, Field::L4proto, Field::ThDport];
+    Chain::base(ChainKind::Nat, Hook::Output, -100, Policy::Accept).with_rules([
+        Rule::new([
+            Statement::is_any(Field::L4proto, TRANSPORTS),
+            Statement::SetPriority(Class::Map {
+                key: tuple(),
+                map: "counts4".into(),
+            }),
+        ]),
+        Rule::new([Statement::vmap([Field::Priority], "counts")]),
+    ])
+}
+
+fn choose() -> Chain {
+    let slot = |modulus, offset| Field::Random { modulus, offset };
+    Chain::regular([
+        Rule::new([
+            Statement::is_any(Field::L4proto, TRANSPORTS),
+            Statement::SetPriority(Class::Map {
+                key: vec![Field::IpDaddr, Field::L4proto, Field::ThDport],
+                map: "numbers4".into(),
+            }),
+        ]),
+        Rule::new([
+            Statement::is_any(Field::L4proto, TRANSPORTS),
+            Statement::Dnat {
+                family: NatFamily::Ip,
+                to: NatTarget::Map {
+                    key: vec![Field::Priority, slot(2, 0)],
+                    map: "endpoints4".into(),
+                },
+            },
+        ]),
+        Rule::new([
+            Statement::is_any(Field::L4proto, TRANSPORTS),
+            Statement::Dnat {
+                family: NatFamily::Ip,
+                to: NatTarget::Map {
+                    key: vec![Field::Priority, slot(2, 5)],
+                    map: "endpoints4".into(),
+                },
+            },
+        ]),
+        Rule::new([Statement::SetPriority(Class::Literal(0))]),
+        Rule::new([
+            Statement::is(Field::CtProtocol, TRANSPORTS[1].clone()),
+            Statement::is(Field::L4proto, TRANSPORTS[1].clone()),
+            Statement::is(Field::CtOriginalProtoDst, port(53)),
+            Statement::is_not(Field::CtOriginalProtoSrc, port(53)),
+            Statement::is(Field::CtLabel, Value::CtLabel(3)),
+            Statement::is_not(Field::CtLabel, Value::CtLabel(127)),
+            Statement::SetPriority(Class::Literal(0x0001_0002)),
+        ]),
+    ])
+}
+
+fn stick() -> Chain {
+    let client = || vec![Field::IpSaddr, Field::Priority];
+    let dynamic = |operation, timeout, data| Statement::Dynamic {
+        operation,
+        set: "clients4".into(),
+        key: client(),
+        timeout,
+        data,
+    };
+    let hour = Some(Duration::from_secs(3600));
+    Chain::regular([
+        Rule::new([Statement::SetPriority(Class::Map {
+            key: vec![
+                Field::Priority,
+                Field::Random {
+                    modulus: 1,
+                    offset: 0,
+                },
+            ],
+            map: "slots".into(),
+        })]),
+        Rule::new([dynamic(Operation::Update, hour, Some(Field::Priority))]),
+        Rule::new([dynamic(Operation::Add, None, Some(Field::Priority))]),
+        Rule::new([dynamic(Operation::Delete, None, Some(Field::Priority))]),
+        Rule::new([Statement::SetPriority(Class::Map {
+            key: client(),
+            map: "clients4".into(),
+        })]),
+        Rule::new([
+            Statement::is_any(Field::L4proto, TRANSPORTS),
+            Statement::Dnat {
+                family: NatFamily::Ip,
+                to: NatTarget::Map {
+                    key: vec![Field::Priority],
+                    map: "by-endpoint4".into(),
+                },
+            },
+        ]),
+        Rule::new([Statement::Dynamic {
+            operation: Operation::Update,
+            set: "seen6".into(),
+            key: vec![Field::Ip6Saddr],
+            timeout: hour,
+            data: None,
+        }]),
     ])
 }
 

@@ -7,6 +7,7 @@ use crate::sample;
 #[test]
 fn a_table_prints_as_nft_reads_it() {
     insta::assert_snapshot!("sample", sample::table());
+    insta::assert_snapshot!("carrier", sample::carrier());
 }
 
 #[test]

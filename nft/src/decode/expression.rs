@@ -4,17 +4,18 @@
 //! comparisons that it put in front of a statement are taken away again.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use ipnet::IpNet;
 
 use super::object::data_value;
 use super::set;
-use crate::field::{Load, Presumed};
+use crate::field::{Load, META_PRIORITY, Presumed};
 use crate::uapi::*;
 use crate::wire::{Attributes, text};
 use crate::{
-    Field, Key, NatFamily, NatTarget, Operator, Part, Reject, Right, Set, Statement, Type, Value,
-    Verdict, bytes,
+    Class, Field, Key, NatFamily, NatTarget, Operation, Operator, Part, Reject, Right, Set,
+    Statement, Type, Value, Verdict, bytes,
 };
 
 type Sets = BTreeMap<String, Set>;
@@ -67,6 +68,15 @@ enum Loaded {
 impl Rule<'_> {
     fn expression(&mut self, name: &str, data: &Attributes<'_>) -> Option<()> {
         match name {
+            "meta" if data.get(NFTA_META_SREG).is_some() => self.set_priority(data),
+            "numgen" => {
+                let random = data.be32(NFTA_NG_TYPE)? == NFT_NG_RANDOM;
+                random.then_some(())?;
+                let offset = data.be32(NFTA_NG_OFFSET).unwrap_or_default();
+                let load = Load::Random(data.be32(NFTA_NG_MODULUS)?, offset);
+                self.load(data.be32(NFTA_NG_DREG)?, load)
+            }
+            "dynset" => self.dynamic(data),
             "meta" => {
                 let load = Load::Meta(data.be32(NFTA_META_KEY)?);
                 self.load(data.be32(NFTA_META_DREG)?, load)
@@ -148,7 +158,7 @@ impl Rule<'_> {
                 (*field, equality(operator)?, right)
             }
             Loaded::Masked(field, mask) => match field.kind() {
-                kind @ (Type::CtState | Type::CtStatus) => {
+                kind if kind.is_bits() => {
                     value.iter().all(|byte| *byte == 0).then_some(())?;
                     let right = Right::Value(bytes::value(kind, mask)?);
                     (*field, equality(operator)?.opposite(), right)
@@ -229,6 +239,44 @@ impl Rule<'_> {
         let value = data_value(value).ok()?;
         self.registers.insert(place(register)?, Loaded::Data(value));
         Some(())
+    }
+
+    fn set_priority(&mut self, data: &Attributes<'_>) -> Option<()> {
+        (data.be32(NFTA_META_KEY)? == META_PRIORITY).then_some(())?;
+        let source = place(data.be32(NFTA_META_SREG)?)?;
+        let class = match self.registers.get(&source)? {
+            Loaded::Data(value) => {
+                Class::Literal(u32::from_ne_bytes(value.as_slice().try_into().ok()?))
+            }
+            Loaded::Mapped { key, map } => Class::Map {
+                key: key.clone(),
+                map: map.clone(),
+            },
+            Loaded::Field(_) | Loaded::Masked(..) => return None,
+        };
+        self.push(Statement::SetPriority(class))
+    }
+
+    fn dynamic(&mut self, data: &Attributes<'_>) -> Option<()> {
+        let set = text(data.get(NFTA_DYNSET_SET_NAME)?);
+        let number = usize::try_from(data.be32(NFTA_DYNSET_OP)?).ok()?;
+        let source = place(data.be32(NFTA_DYNSET_SREG_KEY)?)?;
+        let key = self.key(source, &self.named.get(&set)?.key)?;
+        let timeout = data.be64(NFTA_DYNSET_TIMEOUT).filter(|time| *time != 0);
+        let data = match data.be32(NFTA_DYNSET_SREG_DATA) {
+            None => None,
+            Some(register) => match *self.registers.get(&place(register)?)? {
+                Loaded::Field(field) => Some(field),
+                Loaded::Mapped { .. } | Loaded::Data(_) | Loaded::Masked(..) => return None,
+            },
+        };
+        self.push(Statement::Dynamic {
+            operation: *Operation::ALL.get(number)?,
+            set,
+            key,
+            timeout: timeout.map(Duration::from_millis),
+            data,
+        })
     }
 
     fn nat(&mut self, data: &Attributes<'_>) -> Option<()> {
@@ -361,7 +409,7 @@ impl Operator {
 /// The value of a comparison: bits are never compared as a whole, interface names may be cut.
 fn comparable(kind: Type, value: &[u8]) -> Option<Value> {
     match kind {
-        Type::CtState | Type::CtStatus => None,
+        kind if kind.is_bits() => None,
         Type::Ifname if value.len() < kind.len() => {
             let start = std::str::from_utf8(value).ok()?;
             Some(Value::Ifname(format!("{start}*")))

@@ -109,6 +109,8 @@ impl<'t> Walk<'t> {
             Statement::Match(_)
             | Statement::Lookup { .. }
             | Statement::Dnat { .. }
+            | Statement::SetPriority(_)
+            | Statement::Dynamic { .. }
             | Statement::Masquerade { .. }
             | Statement::Notrack
             | Statement::Counter

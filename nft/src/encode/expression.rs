@@ -4,15 +4,17 @@
 //! at a whole register of four bytes. In front of a statement come the comparisons that its fields
 //! presume, see [`Presumed`].
 
+use std::time::Duration;
+
 use ipnet::IpNet;
 
 use super::{EncodeError, Messages, bounded_comment, set};
-use crate::field::{Load, Presumed};
+use crate::field::{Load, META_PRIORITY, Presumed};
 use crate::uapi::*;
 use crate::wire::{self, Writer};
 use crate::{
-    Field, Match, NatFamily, NatTarget, Operator, Reject, Right, Rule, Statement, Type, Value,
-    bytes,
+    Class, Field, Match, NatFamily, NatTarget, Operation, Operator, Reject, Right, Rule, Statement,
+    Type, Value, bytes,
 };
 
 /// Registers of four bytes that there are.
@@ -60,6 +62,14 @@ impl Messages<'_> {
                 load_key(w, key)?;
                 lookup(w, map, None, Some(VERDICT_REGISTER), 0);
             }
+            Statement::SetPriority(class) => set_priority(w, class)?,
+            Statement::Dynamic {
+                operation,
+                set,
+                key,
+                timeout,
+                data,
+            } => dynamic(w, *operation, set, key, *timeout, *data)?,
             Statement::Dnat { family, to } => dnat(w, *family, to)?,
             Statement::Masquerade { fully_random } => expression(w, "masq", |w| {
                 if *fully_random {
@@ -91,11 +101,11 @@ impl Messages<'_> {
             Operator::Ne => OP_NEQ,
         };
         match right {
-            Right::Value(Value::CtState(bits) | Value::CtStatus(bits)) => {
-                let bits = bits.to_ne_bytes();
+            Right::Value(value) if value.kind().is_bits() => {
+                let bits = bytes::of(value);
                 mask(w, &bits);
                 // Any bit set is "not zero".
-                compare(w, OP_NEQ - number, &[0; 4]);
+                compare(w, OP_NEQ - number, &vec![0; bits.len()]);
             }
             Right::Value(value) => {
                 let data = comparable(value);
@@ -149,8 +159,14 @@ fn expression(w: &mut Writer, name: &str, data: impl FnOnce(&mut Writer)) {
     });
 }
 
+/// Loads the parts of a key one behind the other.
 fn load_key(w: &mut Writer, key: &[Field]) -> Result<(), EncodeError> {
-    let mut index = 0;
+    load_key_at(w, key, 0).map(drop)
+}
+
+/// The same from a register on; the register behind.
+fn load_key_at(w: &mut Writer, key: &[Field], first: usize) -> Result<usize, EncodeError> {
+    let mut index = first;
     for field in key {
         if index + field.kind().registers() > REGISTERS {
             let key: Vec<String> = key.iter().map(ToString::to_string).collect();
@@ -159,7 +175,7 @@ fn load_key(w: &mut Writer, key: &[Field]) -> Result<(), EncodeError> {
         load(w, *field, index);
         index += field.kind().registers();
     }
-    Ok(())
+    Ok(index)
 }
 
 fn load(w: &mut Writer, field: Field, index: usize) {
@@ -181,6 +197,12 @@ fn load(w: &mut Writer, field: Field, index: usize) {
             if let Some(direction) = direction {
                 w.bytes(NFTA_CT_DIRECTION, &[direction]);
             }
+        }),
+        Load::Random(modulus, offset) => expression(w, "numgen", |w| {
+            w.be32(NFTA_NG_DREG, register);
+            w.be32(NFTA_NG_MODULUS, modulus);
+            w.be32(NFTA_NG_TYPE, NFT_NG_RANDOM);
+            w.be32(NFTA_NG_OFFSET, offset);
         }),
         Load::FibDaddrType => expression(w, "fib", |w| {
             w.be32(NFTA_FIB_DREG, register);
@@ -251,6 +273,50 @@ fn lookup(w: &mut Writer, set: &str, id: Option<u32>, destination: Option<u32>, 
     });
 }
 
+fn set_priority(w: &mut Writer, class: &Class) -> Result<(), EncodeError> {
+    match class {
+        Class::Literal(class) => immediate(w, register(0), &class.to_ne_bytes()),
+        Class::Map { key, map } => {
+            load_key(w, key)?;
+            lookup(w, map, None, Some(register(0)), 0);
+        }
+    }
+    expression(w, "meta", |w| {
+        w.be32(NFTA_META_KEY, META_PRIORITY);
+        w.be32(NFTA_META_SREG, register(0));
+    });
+    Ok(())
+}
+
+/// The data stand behind the key.
+fn dynamic(
+    w: &mut Writer,
+    operation: Operation,
+    set: &str,
+    key: &[Field],
+    timeout: Option<Duration>,
+    data: Option<Field>,
+) -> Result<(), EncodeError> {
+    // nft reads the data from a register of sixteen bytes.
+    let behind = load_key_at(w, key, 0)?.next_multiple_of(4);
+    if let Some(field) = data {
+        load_key_at(w, &[field], behind)?;
+    }
+    expression(w, "dynset", |w| {
+        w.string(NFTA_DYNSET_SET_NAME, set);
+        w.be32(NFTA_DYNSET_OP, operation.number());
+        w.be32(NFTA_DYNSET_SREG_KEY, register(0));
+        if data.is_some() {
+            w.be32(NFTA_DYNSET_SREG_DATA, register(behind));
+        }
+        if let Some(timeout) = timeout {
+            let milliseconds = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
+            w.be64(NFTA_DYNSET_TIMEOUT, milliseconds);
+        }
+    });
+    Ok(())
+}
+
 fn dnat(w: &mut Writer, family: NatFamily, to: &NatTarget) -> Result<(), EncodeError> {
     let (number, address_type) = match family {
         NatFamily::Ip => (NFPROTO_IPV4, Type::Ipv4Addr),
@@ -301,6 +367,19 @@ fn write_reject(w: &mut Writer, reject: Reject) {
         w.be32(NFTA_REJECT_TYPE, kind);
         w.bytes(NFTA_REJECT_ICMP_CODE, &[code]);
     });
+}
+
+impl Operation {
+    /// All operations, each at the place of its number.
+    pub(crate) const ALL: [Self; 3] = [Self::Add, Self::Update, Self::Delete];
+
+    fn number(self) -> u32 {
+        match self {
+            Self::Add => 0,
+            Self::Update => 1,
+            Self::Delete => 2,
+        }
+    }
 }
 
 impl Reject {

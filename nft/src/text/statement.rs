@@ -6,7 +6,8 @@ use std::net::IpAddr;
 use super::concatenation;
 use super::value::write_range;
 use crate::{
-    Field, Match, NatFamily, NatTarget, Operator, Reject, Right, Statement, Type, Verdict,
+    Class, Field, Match, NatFamily, NatTarget, Operation, Operator, Reject, Right, Statement,
+    Value, Verdict,
 };
 
 impl Display for Statement {
@@ -18,6 +19,23 @@ impl Display for Statement {
                 write!(f, "{}{operator} @{set}", concatenation(key))
             }
             Self::Vmap { key, map } => write!(f, "{} vmap @{map}", concatenation(key)),
+            Self::SetPriority(class) => write!(f, "meta priority set {class}"),
+            Self::Dynamic {
+                operation,
+                set,
+                key,
+                timeout,
+                data,
+            } => {
+                write!(f, "{operation} @{set} {{ {}", concatenation(key))?;
+                if let Some(timeout) = timeout {
+                    write!(f, " timeout {}ms", timeout.as_millis())?;
+                }
+                if let Some(data) = data {
+                    write!(f, " : {data}")?;
+                }
+                f.write_str(" }")
+            }
             Self::Dnat { family, to } => write!(f, "dnat {family} to {to}"),
             Self::Masquerade { fully_random } => f.write_str(if *fully_random {
                 "masquerade fully-random"
@@ -40,7 +58,7 @@ impl Display for Match {
             operator,
             right,
         } = self;
-        let bits = matches!(field.kind(), Type::CtState | Type::CtStatus);
+        let bits = field.kind().is_bits();
         let operator = match operator {
             Operator::Eq => "",
             Operator::Ne if bits => " !",
@@ -61,6 +79,25 @@ impl Display for Right {
                 write!(f, "{{ {} }}", values.join(", "))
             }
         }
+    }
+}
+
+impl Display for Class {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Literal(class) => Value::ClassId(*class).fmt(f),
+            Self::Map { key, map } => write!(f, "{} map @{map}", concatenation(key)),
+        }
+    }
+}
+
+impl Display for Operation {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Add => "add",
+            Self::Update => "update",
+            Self::Delete => "delete",
+        })
     }
 }
 
@@ -120,6 +157,19 @@ impl Display for Reject {
 impl Display for Field {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Random { modulus, offset } => {
+                write!(f, "numgen random mod {modulus}")?;
+                return if *offset == 0 {
+                    Ok(())
+                } else {
+                    write!(f, " offset {offset}")
+                };
+            }
+            Self::Priority => "meta priority",
+            Self::CtProtocol => "ct protocol",
+            Self::CtOriginalProtoSrc => "ct original proto-src",
+            Self::CtOriginalProtoDst => "ct original proto-dst",
+            Self::CtLabel => "ct label",
             Self::Iif => "iif",
             Self::Iifname => "iifname",
             Self::Iifgroup => "iifgroup",

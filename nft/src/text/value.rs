@@ -15,6 +15,8 @@ impl Display for Value {
             Self::Mark(mark) => write!(f, "{mark:#010x}"),
             Self::IfaceIndex(number) | Self::DevGroup(number) => number.fmt(f),
             Self::Ifname(name) => write!(f, "\"{name}\""),
+            Self::CtLabel(bit) => bit.fmt(f),
+            Self::ClassId(0) => f.write_str("none"),
             Self::ClassId(class) => write!(f, "{:x}:{:x}", class >> 16, class & 0xffff),
             Self::NfProtoIpv4 => f.write_str("ipv4"),
             Self::NfProtoIpv6 => f.write_str("ipv6"),
