@@ -23,6 +23,8 @@ use weft_nft::{Table, TableFlags};
 pub use fact::{Fact, Item};
 pub use incremental::{Incremental, affected};
 
+pub(crate) use masquerade::comment;
+
 use crate::finding::Finding;
 use crate::names;
 use crate::plan::NodePlan;

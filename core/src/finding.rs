@@ -3,7 +3,7 @@
 //! Each has a stable code, which has a page in `docs/codes/`, one word for programs (`reason`), the
 //! object that it is about, and a sentence with the next step. Agents put them into conditions.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 
@@ -257,6 +257,30 @@ pub enum Finding {
         /// What is asked for.
         port: HostPort,
     },
+    /// Two Services claim one address and port.
+    #[error(
+        "Service {service}: {frontend} belongs to Service {other}, which leads there alone: give one of the two another address or port"
+    )]
+    FrontendTaken {
+        /// The Service that does not get it.
+        service: String,
+        /// The Service that has it.
+        other: String,
+        /// What is claimed.
+        frontend: SocketAddr,
+    },
+    /// A Service has more endpoints than a map may hold.
+    #[error(
+        "Service {service}: with it {endpoints} endpoints would have to be held, and the limit is {limit}; its last good state stays in force: give it fewer endpoints"
+    )]
+    ServiceTooLarge {
+        /// The Service.
+        service: String,
+        /// How many there would be.
+        endpoints: usize,
+        /// How many may be.
+        limit: usize,
+    },
 }
 
 impl Finding {
@@ -273,6 +297,8 @@ impl Finding {
             Self::Ipv6Disabled { .. } => "WEFT-1407",
             Self::GlobalIpv6Forwarding { .. } => "WEFT-1408",
             Self::HostPortTaken { .. } => "WEFT-1409",
+            Self::FrontendTaken { .. } => "WEFT-1410",
+            Self::ServiceTooLarge { .. } => "WEFT-1411",
         }
     }
 
@@ -289,6 +315,8 @@ impl Finding {
             Self::Ipv6Disabled { .. } => "IPv6Disabled",
             Self::GlobalIpv6Forwarding { .. } => "GlobalIPv6Forwarding",
             Self::HostPortTaken { .. } => "HostPortTaken",
+            Self::FrontendTaken { .. } => "FrontendTaken",
+            Self::ServiceTooLarge { .. } => "ServiceTooLarge",
         }
     }
 
@@ -313,7 +341,9 @@ impl Finding {
             | Self::MtuBelowIpv6 { .. }
             | Self::MtuAboveDevice { .. }
             | Self::Ipv6Disabled { .. }
-            | Self::HostPortTaken { .. } => Severity::Warning,
+            | Self::HostPortTaken { .. }
+            | Self::FrontendTaken { .. }
+            | Self::ServiceTooLarge { .. } => Severity::Warning,
         }
     }
 }

@@ -7,15 +7,42 @@
 //! depends on the Service that it is about and on nothing else. The chains and the declarations of
 //! the maps are ordinary facts ([`Frame`], `compile::services`).
 
+mod audit;
+mod batches;
+mod bulk;
 mod choice;
+mod claims;
+mod code;
 mod config;
+mod numbers;
 pub mod object;
+mod slices;
 mod state;
+mod unit;
 
+use std::collections::BTreeSet;
+
+use ipnet::IpNet;
+
+use crate::view::Family;
+
+pub use audit::Repair;
+pub use batches::Batches;
+pub use bulk::{Bulk, clients};
+pub use code::{Code, Pick};
 pub use config::{Config, NodePortAddresses};
 pub use object::{ServiceName, ServiceObject, SliceName, SliceObject};
-pub use state::{Batches, Changes, Health, Services, StaleFlows};
+pub use state::{Changes, Endpoints, Health, MAX_ELEMENTS, Services, StaleFlows};
 
 /// What the chains of services depend on: the small, slow part.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Frame {}
+pub struct Frame {
+    /// Networks of pods; without one of a family, pods of it cannot be told from others.
+    pub pod_networks: BTreeSet<IpNet>,
+    /// Ranges of cluster IPs.
+    pub service_networks: BTreeSet<IpNet>,
+    /// Whether everything to a cluster IP is masqueraded.
+    pub masquerade_all: bool,
+    /// The choices that are made, each by a chain of its own.
+    pub picks: BTreeSet<(Family, Pick)>,
+}

@@ -8,3 +8,4 @@ mod alloc_model;
 mod cluster;
 mod golden;
 mod properties;
+mod services;

@@ -194,7 +194,7 @@ pub(super) fn peer(view: &NodeView, peer: &str, plan: &mut UnitPlan) {
 }
 
 /// A comment that the kernel takes: at most 127 bytes.
-pub(super) fn comment(text: &str) -> String {
+pub(crate) fn comment(text: &str) -> String {
     let mut end = text.len().min(127);
     while !text.is_char_boundary(end) {
         end -= 1;

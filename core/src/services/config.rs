@@ -4,6 +4,8 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+use crate::view::Family;
+
 /// Node and cluster as the services see them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Config {
@@ -33,4 +35,28 @@ pub enum NodePortAddresses {
     Primary,
     /// Every address of the node in one of these networks.
     Within(Vec<IpNet>),
+}
+
+impl Config {
+    /// The addresses that node ports are served on.
+    #[must_use]
+    pub(super) fn node_port_addresses(&self) -> Vec<IpAddr> {
+        let first = |family| {
+            let mut of = self.node_addresses.iter().copied();
+            of.find(|ip| Family::of(*ip) == family)
+        };
+        let mut addresses: Vec<IpAddr> = match &self.node_port_addresses {
+            NodePortAddresses::Primary => Family::ALL.into_iter().filter_map(first).collect(),
+            NodePortAddresses::Within(nets) => {
+                let all = self.node_addresses.iter().copied();
+                all.filter(|ip| nets.iter().any(|net| net.contains(ip)))
+                    .collect()
+            }
+        };
+        // What is sent to loopback never comes back through a translation (`route_localnet` is off).
+        addresses.retain(|ip| !ip.is_loopback());
+        addresses.sort_unstable();
+        addresses.dedup();
+        addresses
+    }
 }

@@ -7,12 +7,15 @@ use std::fmt;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use k8s_openapi::api::core::v1::{Node, Service};
-use k8s_openapi::api::discovery::v1::EndpointSlice;
-use k8s_openapi::api::networking::v1::ServiceCIDR;
 
 use crate::finding::Rejection;
-use crate::view::Protocol;
+use crate::view::{Family, Protocol};
+
+mod address;
+mod parse;
+
+pub use address::{address, network};
+pub use parse::{service, service_networks, slice, zone};
 
 /// `namespace/name` of a Service.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -65,6 +68,8 @@ pub struct ServicePort {
 pub struct SliceObject {
     /// The Service that it belongs to (label `kubernetes.io/service-name`).
     pub service: ServiceName,
+    /// The family of its addresses.
+    pub family: Family,
     /// Its ports.
     pub ports: Box<[SlicePort]>,
     /// Its endpoints.
@@ -153,39 +158,5 @@ impl fmt::Display for ServiceName {
 impl fmt::Display for SliceName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
-    }
-}
-
-/// A Service as services need it; none if it is headless, an external name, or somebody else's.
-#[must_use]
-pub fn service(_object: &Service) -> Parsed<ServiceObject> {
-    Parsed {
-        object: None,
-        rejections: Vec::new(),
-    }
-}
-
-/// An EndpointSlice as services need it; none if it has names instead of addresses, or is somebody else's.
-#[must_use]
-pub fn slice(_object: &EndpointSlice) -> Parsed<SliceObject> {
-    Parsed {
-        object: None,
-        rejections: Vec::new(),
-    }
-}
-
-/// The zone that a Node is in (label `topology.kubernetes.io/zone`).
-#[must_use]
-pub fn zone(node: &Node) -> Option<String> {
-    let labels = node.metadata.labels.as_ref()?;
-    labels.get("topology.kubernetes.io/zone").cloned()
-}
-
-/// The ranges of a ServiceCIDR.
-#[must_use]
-pub fn service_networks(_object: &ServiceCIDR) -> Parsed<Vec<IpNet>> {
-    Parsed {
-        object: None,
-        rejections: Vec::new(),
     }
 }

@@ -1,18 +1,64 @@
 //! All Services that a node serves, in a compact form, and what an update changes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use weft_nft::{Batch, Element, Key, Table};
 
+use super::batches::{Batches, Touched};
+use super::bulk::{self, Bulk, Sink};
+use super::claims::{Claims, Rank};
+use super::numbers::{Numbers, Tuple};
+use super::slices::{Slice, Zones};
+use super::unit::{self, Compiled, Surroundings, Unit};
 use super::{Config, Frame, ServiceName, ServiceObject, SliceName, SliceObject};
 use crate::finding::Finding;
-use crate::view::Protocol;
+use crate::view::{Family, Protocol};
+
+/// The largest number of elements that a map may hold: what is more is refused here, with the number
+/// named, before a kernel runs out of memory in the middle.
+pub const MAX_ELEMENTS: usize = 393_216;
 
 /// All Services that a node serves.
 #[derive(Debug, Default)]
 pub struct Services {
     config: Config,
+    /// Addresses that node ports are served on.
+    node_ports: Vec<IpAddr>,
+    zones: Zones,
+    entries: Vec<Entry>,
+    free: Vec<u32>,
+    names: HashMap<ServiceName, u32>,
+    /// The Service of each slice.
+    owners: HashMap<SliceName, u32>,
+    claims: Claims,
+    numbers: Numbers,
+    /// Users of addresses that are elements of their own.
+    shared: HashMap<(Bulk, IpAddr), u32>,
+    /// How many units make each choice.
+    picks: BTreeMap<(Family, super::Pick), u32>,
+    /// Slots of both families.
+    slots: [usize; 2],
+    health: BTreeMap<u16, Health>,
+    dirty: BTreeSet<u32>,
+    /// Services that are too large, with the limit that they break.
+    refused: BTreeMap<u32, Finding>,
+    /// The frame that the plan is known to have.
+    frame: Option<Frame>,
+    /// Batches that were not committed.
+    rest: Batches,
+}
+
+/// One Service, its slices, and what they compiled to.
+#[derive(Debug, Default)]
+struct Entry {
+    name: Option<ServiceName>,
+    object: Option<Box<ServiceObject>>,
+    /// In the order of their names.
+    slices: Vec<Slice>,
+    claims: Box<[Tuple]>,
+    compiled: Arc<Compiled>,
 }
 
 /// What an update changes. The order in which the agent makes it true:
@@ -33,37 +79,15 @@ pub struct Changes {
     pub stale: Vec<StaleFlows>,
 }
 
-/// Transactions, made one at a time as they are asked for: a cold load is large.
-#[derive(Debug, Default)]
-pub struct Batches {}
-
-impl Iterator for Batches {
-    type Item = Batch;
-
-    fn next(&mut self) -> Option<Batch> {
-        None
-    }
-}
-
-impl Batches {
-    /// Nothing is to be committed.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        true
-    }
-}
-
-/// Tracked connections of a service port: those whose original destination is a frontend and whose
-/// answers come from somewhere that is not an endpoint are to be deleted.
+/// Tracked connections to a frontend: those whose answers come from somewhere that is not an
+/// endpoint are to be deleted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StaleFlows {
     /// The transport protocol.
     pub protocol: Protocol,
-    /// Original destinations: addresses and ports.
-    pub frontends: Vec<SocketAddr>,
-    /// Ports on every address in this list of the node's.
-    pub node_ports: Vec<(Vec<IpAddr>, u16)>,
-    /// The endpoints that may answer.
+    /// The original destination.
+    pub frontend: SocketAddr,
+    /// The endpoints that may answer, sorted.
     pub endpoints: Vec<SocketAddr>,
 }
 
@@ -76,11 +100,22 @@ pub struct Health {
     pub ready: usize,
 }
 
+/// Endpoints of a service port, of both families together.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Endpoints {
+    /// Under traffic policy Cluster; none if nothing of the Service uses it.
+    pub cluster: Option<Vec<SocketAddr>>,
+    /// Under traffic policy Local; none if nothing of the Service uses it.
+    pub local: Option<Vec<SocketAddr>>,
+}
+
 impl Services {
     /// No Services yet.
     #[must_use]
     pub fn new(config: Config) -> Self {
-        Self { config }
+        let mut this = Self::default();
+        this.configure(config);
+        this
     }
 
     /// What the node knows about itself.
@@ -89,97 +124,453 @@ impl Services {
         &self.config
     }
 
-    /// Takes another configuration. Everything that depends on it is compiled again.
+    /// Takes another configuration, of a node of the same name. Everything that depends on it is
+    /// compiled again.
     pub fn configure(&mut self, config: Config) {
+        let node_ports = config.node_port_addresses();
+        let zone = config.zone != self.config.zone;
+        if zone {
+            self.zones.set_zone(config.zone.as_deref());
+        }
+        if zone || node_ports != self.node_ports {
+            self.dirty.extend(self.names.values());
+        }
+        self.node_ports = node_ports;
         self.config = config;
     }
 
     /// A Service came, changed or went.
-    pub fn set_service(&mut self, _name: &ServiceName, _object: Option<ServiceObject>) {}
+    pub fn set_service(&mut self, name: &ServiceName, object: Option<ServiceObject>) {
+        if object.is_none() && !self.names.contains_key(name) {
+            return;
+        }
+        let id = self.id(name);
+        let entry = &mut self.entries[id as usize];
+        if entry.object.as_deref() != object.as_ref() {
+            entry.object = object.map(Box::new);
+            self.dirty.insert(id);
+        }
+    }
 
     /// An EndpointSlice came, changed or went.
-    pub fn set_slice(&mut self, _name: &SliceName, _object: Option<SliceObject>) {}
+    pub fn set_slice(&mut self, name: &SliceName, object: Option<SliceObject>) {
+        let service = object.as_ref().map(|object| object.service.clone());
+        let id = service.map(|service| self.id(&service));
+        let before = self.owners.get(name).copied();
+        if let Some(before) = before.filter(|before| Some(*before) != id) {
+            let slices = &mut self.entries[before as usize].slices;
+            slices.retain(|slice| slice.name != *name);
+            self.owners.remove(name);
+            self.dirty.insert(before);
+        }
+        let (Some(id), Some(object)) = (id, object) else {
+            return;
+        };
+        self.owners.insert(name.clone(), id);
+        let slice = Slice::new(name.clone(), object, &self.config.node, &mut self.zones);
+        let slices = &mut self.entries[id as usize].slices;
+        match slices.binary_search_by(|other| other.name.cmp(name)) {
+            Ok(at) if slices[at] == slice => return,
+            Ok(at) => slices[at] = slice,
+            Err(at) => slices.insert(at, slice),
+        }
+        self.dirty.insert(id);
+    }
 
     /// Names of all Services and slices that are held, to find those that a new list lacks.
     #[must_use]
     pub fn names(&self) -> (Vec<ServiceName>, Vec<SliceName>) {
-        (Vec::new(), Vec::new())
+        let services = self.names.iter().filter(|(_, id)| {
+            let entry = &self.entries[**id as usize];
+            entry.object.is_some()
+        });
+        (
+            services.map(|(name, _)| name.clone()).collect(),
+            self.owners.keys().cloned().collect(),
+        )
     }
 
-    /// Whether something changed since the last [`Services::compile`].
+    /// Whether something changed since the last [`Services::compile`], or is still to be committed.
     #[must_use]
     pub fn is_dirty(&self) -> bool {
-        false
+        !self.dirty.is_empty()
+            || !self.rest.is_empty()
+            || self.frame.as_ref() != Some(&self.frame())
     }
 
     /// Compiles what changed since the last time.
     pub fn compile(&mut self) -> Changes {
-        Changes::default()
+        let picks_before: BTreeSet<_> = self.picks.keys().copied().collect();
+        let moved = self.claim();
+        let mut delta: HashMap<(Bulk, IpAddr), i64> = HashMap::new();
+        let mut touched = Vec::new();
+        let mut stale = Vec::new();
+        for id in std::mem::take(&mut self.dirty) {
+            let Some(change) = self.recompile(id) else {
+                continue;
+            };
+            for (step, compiled) in [(-1, &change.old), (1, &change.new)] {
+                for set in shared(compiled) {
+                    *delta.entry(set).or_default() += step;
+                }
+            }
+            stale_flows(&change, &mut stale);
+            touched.push(Touched {
+                moved: moved.contains(&id),
+                ..change
+            });
+        }
+        let (added, removed) = self.share(delta);
+        let mut batches = Batches::new(touched, added, removed);
+        batches.resume(None, std::mem::take(&mut self.rest));
+
+        let after = self.frame();
+        let mut before = after.clone();
+        before.picks.extend(picks_before);
+        let changes = Changes {
+            before: (self.frame.as_ref() != Some(&before)).then(|| before.clone()),
+            batches,
+            after: (after != before).then(|| after.clone()),
+            stale,
+        };
+        self.frame = Some(after);
+        changes
     }
 
     /// All batches of the last [`Services::compile`] are in the kernel.
-    pub fn committed(&mut self) {}
-
-    /// The kernel refused `batch`; `rest` was not tried. Both come first in the next [`Services::compile`].
-    pub fn interrupted(&mut self, _batch: Batch, _rest: Batches) {}
-
-    /// At start: takes the numbers that a table read from the kernel gave, before the first [`Services::compile`].
-    pub fn adopt(&mut self, _set: &str, _elements: &mut dyn Iterator<Item = (Key, Element)>) {}
-
-    /// At start and in the audit: what makes a set's elements, as the kernel holds them, right. First what
-    /// is to be added, then what is to be removed.
-    pub fn audit(
-        &self,
-        _set: &str,
-        _have: &mut dyn Iterator<Item = (Key, Element)>,
-    ) -> (Vec<Batch>, Vec<Batch>) {
-        (Vec::new(), Vec::new())
+    pub fn committed(&mut self) {
+        self.numbers.settle();
+        self.numbers.adopted = super::numbers::Adopted::default();
     }
 
-    /// Names of the sets whose elements are held here and never in the plan, in the order in which the
-    /// audit adds to them; removals go the other way.
-    #[must_use]
-    pub fn bulk_sets() -> &'static [&'static str] {
-        &[]
+    /// The kernel refused `batch`; `rest` was not tried. Both come first in the next [`Services::compile`].
+    /// The frame `after` must not go into the plan.
+    pub fn interrupted(&mut self, batch: Batch, rest: Batches) {
+        self.rest.resume(Some(batch), rest);
+        self.frame = None;
     }
 
     /// What chains are needed.
     #[must_use]
     pub fn frame(&self) -> Frame {
-        Frame::default()
+        Frame {
+            pod_networks: self.config.pod_networks.iter().copied().collect(),
+            service_networks: self.config.service_networks.iter().copied().collect(),
+            masquerade_all: self.config.masquerade_all,
+            picks: self.picks.keys().copied().collect(),
+        }
     }
-
-    /// Every element that is wanted, set by set.
-    pub fn elements(&self, _each: &mut dyn FnMut(&'static str, Key, Element)) {}
 
     /// Puts every wanted element into a table that has the sets.
     pub fn fill(&self, table: &mut Table) {
-        self.elements(&mut |set, key, element| {
-            let set = table.sets.entry(set.to_owned()).or_default();
-            set.elements.insert(key, element);
-        });
+        let mut fill = Fill(table);
+        self.render(&mut fill);
     }
 
-    /// Endpoints of a service port under policy Cluster and under policy Local, of both families; none
-    /// where nothing of the Service uses the policy.
+    /// Endpoints of a service port; none if there is no such port.
     #[must_use]
-    pub fn choice(
-        &self,
-        _service: &ServiceName,
-        _port: &str,
-    ) -> Option<(Option<Vec<SocketAddr>>, Option<Vec<SocketAddr>>)> {
-        None
+    pub fn endpoints(&self, service: &ServiceName, port: &str) -> Option<Endpoints> {
+        let entry = self.entries.get(*self.names.get(service)? as usize)?;
+        let units = entry
+            .compiled
+            .units
+            .iter()
+            .filter(|unit| *unit.name == *port);
+        let mut endpoints: Option<Endpoints> = None;
+        for unit in units {
+            let into = endpoints.get_or_insert_default();
+            for (group, list) in [
+                (&unit.cluster, &mut into.cluster),
+                (&unit.local, &mut into.local),
+            ] {
+                if let Some(group) = group {
+                    let all = group.endpoints.iter().copied().map(SocketAddr::from);
+                    list.get_or_insert_default().extend(all);
+                }
+            }
+        }
+        endpoints
     }
 
     /// Every health check node port that this node serves.
     #[must_use]
-    pub fn health(&self) -> BTreeMap<u16, Health> {
-        BTreeMap::new()
+    pub fn health(&self) -> &BTreeMap<u16, Health> {
+        &self.health
     }
 
     /// What is not as wished.
+    pub fn findings(&self) -> impl Iterator<Item = Finding> + '_ {
+        let lost = self
+            .claims
+            .lost()
+            .map(|(tuple, service, other)| Finding::FrontendTaken {
+                service: service.to_string(),
+                other: other.to_string(),
+                frontend: SocketAddr::new(tuple.address, tuple.port),
+            });
+        self.refused.values().cloned().chain(lost)
+    }
+
+    /// Services and endpoints that are held.
     #[must_use]
-    pub fn findings(&self) -> Vec<Finding> {
-        Vec::new()
+    pub fn counts(&self) -> (usize, usize) {
+        let entries = self.entries.iter();
+        let endpoints = entries.flat_map(|entry| entry.slices.iter().map(Slice::len));
+        (self.names.len(), endpoints.sum())
+    }
+
+    /// Every wanted element.
+    pub(super) fn render(&self, sink: &mut impl Sink) {
+        for entry in &self.entries {
+            if let Some(name) = &entry.name {
+                bulk::render(name.as_str(), &entry.compiled, sink);
+            }
+        }
+        for (bulk, address) in self.shared.keys() {
+            let (set, key, element) = bulk::address_element(*bulk, *address);
+            sink.put(set, key, element);
+        }
+    }
+
+    /// At start: takes the numbers that a table read from the kernel gave, before the first [`Services::compile`].
+    pub fn adopt(&mut self, set: &str, elements: &mut dyn Iterator<Item = (Key, Element)>) {
+        if let Some((bulk, family)) = Bulk::of(set) {
+            for (key, element) in elements {
+                self.numbers.adopted.take(bulk, family, &key, &element);
+            }
+        }
+    }
+
+    fn id(&mut self, name: &ServiceName) -> u32 {
+        if let Some(id) = self.names.get(name) {
+            return *id;
+        }
+        let id = self.free.pop().unwrap_or_else(|| {
+            self.entries.push(Entry::default());
+            u32::try_from(self.entries.len() - 1).unwrap_or(u32::MAX)
+        });
+        self.entries[id as usize].name = Some(name.clone());
+        self.names.insert(name.clone(), id);
+        id
+    }
+
+    /// Settles who has which frontend. Answers the Services between which one moved; they are dirty too.
+    fn claim(&mut self) -> BTreeSet<u32> {
+        let mut moved = BTreeSet::new();
+        let dirty: Vec<u32> = self.dirty.iter().copied().collect();
+        for id in dirty {
+            let entry = &self.entries[id as usize];
+            let wanted: Vec<Tuple> = match &entry.object {
+                Some(object) => {
+                    let claims = unit::claims(object, &self.node_ports);
+                    claims.into_iter().map(|(tuple, _)| tuple).collect()
+                }
+                None => Vec::new(),
+            };
+            let before = std::mem::take(&mut self.entries[id as usize].claims);
+            for tuple in before.iter().filter(|tuple| !wanted.contains(tuple)) {
+                if let Some(other) = self.claims.release(*tuple, id) {
+                    moved.extend([id, other]);
+                }
+            }
+            for tuple in &wanted {
+                let rank = |id: u32| rank(&self.entries[id as usize], &self.node_ports, tuple);
+                if let Some(other) = self.claims.claim(*tuple, id, rank) {
+                    moved.extend([id, other]);
+                }
+            }
+            self.entries[id as usize].claims = wanted.into();
+        }
+        self.dirty.extend(&moved);
+        moved
+    }
+
+    /// Compiles one Service. None if nothing about it changed.
+    fn recompile(&mut self, id: u32) -> Option<Touched> {
+        let entry = &self.entries[id as usize];
+        let name = entry.name.clone()?;
+        let mut new = match &entry.object {
+            Some(object) => {
+                let around = Surroundings {
+                    zones: &self.zones,
+                    node_ports: &self.node_ports,
+                    owns: &|tuple| self.claims.has(tuple, id),
+                };
+                unit::compile(object, &entry.slices, &around)
+            }
+            None => Compiled::default(),
+        };
+        let old = Arc::clone(&entry.compiled);
+        let gone = entry.object.is_none() && entry.slices.is_empty();
+        match self.too_large(&name, &old, &new) {
+            Some(finding) => {
+                self.refused.insert(id, finding);
+                return None;
+            }
+            None => drop(self.refused.remove(&id)),
+        }
+        new.number(name.as_str(), &old, &mut self.numbers);
+        self.account(&name, &old, &new);
+        let unchanged = new == *old;
+        let new = if unchanged {
+            Arc::clone(&old)
+        } else {
+            Arc::new(new)
+        };
+        if gone {
+            self.entries[id as usize] = Entry::default();
+            self.names.remove(&name);
+            self.free.push(id);
+        } else {
+            self.entries[id as usize].compiled = Arc::clone(&new);
+        }
+        (!unchanged).then_some(Touched {
+            name,
+            old,
+            new,
+            moved: false,
+        })
+    }
+
+    /// Why a Service cannot be taken over as it is now, if so.
+    fn too_large(&self, name: &ServiceName, old: &Compiled, new: &Compiled) -> Option<Finding> {
+        let affinity = new.largest_with_affinity();
+        let limit = super::code::MOST_WITH_AFFINITY as usize;
+        if affinity > limit {
+            return Some(Finding::ServiceTooLarge {
+                service: name.to_string(),
+                endpoints: affinity,
+                limit,
+            });
+        }
+        Family::ALL
+            .into_iter()
+            .zip(self.slots)
+            .find_map(|(family, slots)| {
+                let (before, after) = (old.slots(family), new.slots(family));
+                let total = slots - before + after;
+                (after > before && total > MAX_ELEMENTS).then(|| Finding::ServiceTooLarge {
+                    service: name.to_string(),
+                    endpoints: total,
+                    limit: MAX_ELEMENTS,
+                })
+            })
+    }
+
+    fn account(&mut self, name: &ServiceName, old: &Compiled, new: &Compiled) {
+        for (family, slots) in Family::ALL.into_iter().zip(&mut self.slots) {
+            *slots = *slots + new.slots(family) - old.slots(family);
+        }
+        for pick in new.picks() {
+            *self.picks.entry(pick).or_default() += 1;
+        }
+        for pick in old.picks() {
+            if let Some(users) = self.picks.get_mut(&pick) {
+                *users -= 1;
+                if *users == 0 {
+                    self.picks.remove(&pick);
+                }
+            }
+        }
+        if let Some((port, _)) = old.health
+            && self
+                .health
+                .get(&port)
+                .is_some_and(|health| health.service == *name)
+        {
+            self.health.remove(&port);
+        }
+        if let Some((port, ready)) = new.health {
+            let service = name.clone();
+            self.health.insert(port, Health { service, ready });
+        }
+    }
+
+    /// Counts users of shared addresses. Answers which addresses come and which go.
+    #[expect(clippy::type_complexity, reason = "two lists of one kind")]
+    fn share(
+        &mut self,
+        delta: HashMap<(Bulk, IpAddr), i64>,
+    ) -> (Vec<(Bulk, IpAddr)>, Vec<(Bulk, IpAddr)>) {
+        let (mut added, mut removed) = (Vec::new(), Vec::new());
+        for (set, step) in delta {
+            if step == 0 {
+                continue;
+            }
+            let before = self.shared.get(&set).copied().unwrap_or(0);
+            let after = i64::from(before) + step;
+            match u32::try_from(after) {
+                Ok(after) if after > 0 => drop(self.shared.insert(set, after)),
+                _ => drop(self.shared.remove(&set)),
+            }
+            if before == 0 && after > 0 {
+                added.push(set);
+            } else if before > 0 && after <= 0 {
+                removed.push(set);
+            }
+        }
+        added.sort_unstable();
+        removed.sort_unstable();
+        (added, removed)
+    }
+}
+
+fn rank(entry: &Entry, node_ports: &[IpAddr], tuple: &Tuple) -> Rank {
+    let object = entry.object.as_deref();
+    let claims = object.map(|object| unit::claims(object, node_ports));
+    let claim = claims.into_iter().flatten().find(|(own, _)| own == tuple);
+    Rank {
+        kind: claim.map_or(unit::Kind::NodePort, |(_, kind)| kind),
+        created: object.map_or(0, |object| object.created),
+        name: entry
+            .name
+            .clone()
+            .unwrap_or_else(|| ServiceName::new("", "")),
+    }
+}
+
+/// Addresses that are elements of their own, as often as a Service uses them.
+fn shared(compiled: &Compiled) -> impl Iterator<Item = (Bulk, IpAddr)> + '_ {
+    let pairs = compiled.endpoint_addresses().map(|ip| (Bulk::Pairs, ip));
+    pairs.chain(compiled.cluster_ips().map(|ip| (Bulk::ClusterIps, ip)))
+}
+
+/// UDP connections that a change leaves behind: what answers is not an endpoint any more.
+fn stale_flows(change: &Touched, stale: &mut Vec<StaleFlows>) {
+    let udp = |units: &[Unit]| -> BTreeMap<SocketAddr, Vec<SocketAddr>> {
+        let units = units
+            .iter()
+            .filter(|unit| unit.protocol == weft_nft::l4proto::UDP);
+        units
+            .flat_map(|unit| {
+                unit.frontends.iter().map(|frontend| {
+                    let at = SocketAddr::new(frontend.address, frontend.port);
+                    (at, unit.answers(frontend))
+                })
+            })
+            .collect()
+    };
+    let (old, new) = (udp(&change.old.units), udp(&change.new.units));
+    let frontends: BTreeSet<&SocketAddr> = old.keys().chain(new.keys()).collect();
+    for frontend in frontends {
+        let (before, after) = (old.get(frontend), new.get(frontend));
+        if before != after {
+            stale.push(StaleFlows {
+                protocol: Protocol::Udp,
+                frontend: *frontend,
+                endpoints: after.cloned().unwrap_or_default(),
+            });
+        }
+    }
+}
+
+/// Elements go into a table.
+struct Fill<'a>(&'a mut Table);
+
+impl Sink for Fill<'_> {
+    fn put(&mut self, set: (Bulk, Family), key: Key, element: Element) {
+        let name = set.0.name(set.1).to_owned();
+        let set = self.0.sets.entry(name).or_default();
+        set.elements.insert(key, element);
     }
 }

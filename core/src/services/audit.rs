@@ -1,0 +1,161 @@
+//! What makes a set's elements right, whatever the kernel holds.
+//!
+//! At start, and now and then, each set is read once. To hold two lists of half a million elements
+//! beside each other would take more memory than all the rest of the agent, so the wanted elements
+//! are held as fingerprints, and those that are missing are rendered a second time.
+
+use std::collections::hash_map::DefaultHasher;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::hash::{Hash, Hasher};
+
+use weft_nft::{Batch, Data, Element, Key, Part, Value};
+
+use super::batches;
+use super::bulk::{Bulk, Sink};
+use super::state::Services;
+use crate::view::Family;
+
+/// So many elements go into one transaction.
+const ELEMENTS: usize = 8192;
+
+/// What makes the elements of one set right.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Repair {
+    /// Adds what is missing and replaces what differs.
+    pub additions: Vec<Batch>,
+    /// Removes what should not be there.
+    pub removals: Vec<Batch>,
+}
+
+impl Services {
+    /// What makes a set's elements, as the kernel holds them, right. At start all sets are to be added to in
+    /// the order of [`Bulk::ALL`], and then removed from in the opposite order.
+    pub fn audit(
+        &self,
+        set: (Bulk, Family),
+        have: &mut dyn Iterator<Item = (Key, Element)>,
+    ) -> Repair {
+        let mut wanted = Wanted {
+            set,
+            marks: HashMap::new(),
+        };
+        self.render(&mut wanted);
+        let mut marks = wanted.marks;
+        let mut extra = BTreeSet::new();
+        let mut other = BTreeSet::new();
+        for (key, element) in have {
+            let mark = key_mark(&key);
+            match marks.get(&mark) {
+                Some(wanted) if *wanted == element_mark(&element) => drop(marks.remove(&mark)),
+                Some(_) => drop(other.insert(key)),
+                None => drop(extra.insert(key)),
+            }
+        }
+        let mut missing = Missing {
+            set,
+            marks: &marks,
+            elements: BTreeMap::new(),
+        };
+        if !marks.is_empty() {
+            self.render(&mut missing);
+        }
+        Repair {
+            additions: additions(set, missing.elements, &other),
+            removals: removals(set, extra),
+        }
+    }
+}
+
+/// Fingerprints of the wanted elements of one set.
+struct Wanted {
+    set: (Bulk, Family),
+    marks: HashMap<u64, u64>,
+}
+
+impl Sink for Wanted {
+    fn put(&mut self, set: (Bulk, Family), key: Key, element: Element) {
+        if set == self.set {
+            self.marks.insert(key_mark(&key), element_mark(&element));
+        }
+    }
+}
+
+/// The wanted elements whose fingerprints are left over.
+struct Missing<'a> {
+    set: (Bulk, Family),
+    marks: &'a HashMap<u64, u64>,
+    elements: BTreeMap<Key, Element>,
+}
+
+impl Sink for Missing<'_> {
+    fn put(&mut self, set: (Bulk, Family), key: Key, element: Element) {
+        if set == self.set && self.marks.contains_key(&key_mark(&key)) {
+            self.elements.insert(key, element);
+        }
+    }
+}
+
+fn additions(
+    set: (Bulk, Family),
+    elements: BTreeMap<Key, Element>,
+    other: &BTreeSet<Key>,
+) -> Vec<Batch> {
+    let mut elements = elements.into_iter().peekable();
+    let mut batches = Vec::new();
+    while elements.peek().is_some() {
+        let part: BTreeMap<Key, Element> = elements.by_ref().take(ELEMENTS).collect();
+        let replaced = part.keys().filter(|key| other.contains(key)).cloned();
+        let delete = batches::delete(set, replaced.collect());
+        let changes = delete.into_iter().chain(batches::add(set, part));
+        batches.push(batches::batch(changes.collect()));
+    }
+    batches
+}
+
+fn removals(set: (Bulk, Family), keys: BTreeSet<Key>) -> Vec<Batch> {
+    let mut keys = keys.into_iter().peekable();
+    let mut batches = Vec::new();
+    while keys.peek().is_some() {
+        let part: BTreeSet<Key> = keys.by_ref().take(ELEMENTS).collect();
+        let changes = batches::delete(set, part).into_iter().collect();
+        batches.push(batches::batch(changes));
+    }
+    batches
+}
+
+fn key_mark(key: &Key) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    for part in &key.0 {
+        match part {
+            Part::One(value) => hash(value, &mut hasher),
+            Part::Range(first, last) => {
+                hash(first, &mut hasher);
+                hash(last, &mut hasher);
+            }
+        }
+    }
+    hasher.finish()
+}
+
+fn element_mark(element: &Element) -> u64 {
+    let Element { data, comment } = element;
+    let mut hasher = DefaultHasher::new();
+    match data {
+        None => {}
+        Some(Data::Values(values)) => values.iter().for_each(|value| hash(value, &mut hasher)),
+        Some(Data::Verdict(verdict)) => format!("{verdict:?}").hash(&mut hasher),
+    }
+    comment.hash(&mut hasher);
+    hasher.finish()
+}
+
+fn hash(value: &Value, hasher: &mut DefaultHasher) {
+    match value {
+        Value::Ipv4(address) => address.hash(hasher),
+        Value::Ipv6(address) => address.hash(hasher),
+        Value::InetProto(number) => number.hash(hasher),
+        Value::InetService(port) => port.hash(hasher),
+        Value::ClassId(number) | Value::Mark(number) => number.hash(hasher),
+        other => format!("{other:?}").hash(hasher),
+    }
+}

@@ -1,0 +1,3 @@
+//! Services: the conformance rows that need no packets, and properties of updates.
+
+mod conformance;
