@@ -33,6 +33,8 @@ pub struct Connection {
     pub reply: Tuple,
     /// Bits of [`ct_status`].
     pub status: u32,
+    /// Bits of its label (`ct label`), bit 0 the lowest.
+    pub label: u128,
 }
 
 /// Direction of a packet within its connection.
@@ -105,6 +107,7 @@ impl Connection {
             original,
             reply: original.inverted(),
             status: 0,
+            label: 0,
         }
     }
 

@@ -55,6 +55,24 @@ pub(super) fn load(field: Field, flight: &Flight<'_>, host: &Host) -> Loaded {
             IpAddr::V4(_) => Value::NfProtoIpv4,
             IpAddr::V6(_) => Value::NfProtoIpv6,
         }),
+        Field::Priority => value(Value::ClassId(packet.priority)),
+        // All its values are looked up, see `rules`; no comparison of ours has it.
+        Field::Random { .. } => Ok(None),
+        Field::CtProtocol => value(Value::InetProto(connection(flight)?.protocol)),
+        Field::CtOriginalProtoSrc => {
+            let port = connection(flight)?.original.source.port();
+            value(Value::InetService(port))
+        }
+        Field::CtOriginalProtoDst => {
+            let port = connection(flight)?.original.destination.port();
+            value(Value::InetService(port))
+        }
+        // One of the bits stands for all; comparisons look at the label itself.
+        Field::CtLabel => {
+            let label = connection(flight)?.label;
+            let lowest = u8::try_from(label.trailing_zeros()).unwrap_or(u8::MAX);
+            Ok((label != 0).then_some(Value::CtLabel(lowest)))
+        }
         Field::Mark => value(Value::Mark(packet.mark)),
         Field::IpSaddr => address(packet.source, Family::V4),
         Field::IpDaddr => address(packet.destination, Family::V4),

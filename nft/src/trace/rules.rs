@@ -4,15 +4,16 @@
 //! each outcome of a choice.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use super::connection::End;
 use super::flight::Flight;
 use super::index::Found;
 use super::load::load;
-use super::{Event, Host, Place, Step, Tracer};
+use super::{Absent, Event, Host, Place, Step, Tracer, Update};
 use crate::{
-    Base, Chain, Data, Field, Match, NatFamily, NatTarget, Operator, Policy, Reject, Right, Rule,
-    Statement, Type, Value, Verdict,
+    Base, Chain, Class, Data, Field, Match, NatFamily, NatTarget, Operation, Operator, Policy,
+    Reject, Right, Rule, Statement, Type, Value, Verdict,
 };
 
 /// How a base chain ended.
@@ -221,6 +222,37 @@ impl<'t> Tracer<'t> {
                     });
                 }
             },
+            Statement::SetPriority(Class::Literal(class)) => {
+                flight.packet.priority = *class;
+                (Event::Carries(*class), Onward::On)
+            }
+            Statement::SetPriority(Class::Map { key, map }) => {
+                return self.looked_up(flight, host, key, map, |mut flight, found| {
+                    let class = found.class();
+                    let flow = found.flow(class.is_some());
+                    note(&mut flight, found.event());
+                    if let Some(class) = class {
+                        flight.packet.priority = class;
+                    }
+                    (flight, flow)
+                });
+            }
+            Statement::Dynamic {
+                operation,
+                set,
+                key,
+                timeout,
+                data,
+            } => {
+                let element = Made {
+                    operation: *operation,
+                    set,
+                    key,
+                    timeout: *timeout,
+                    data: *data,
+                };
+                self.remember(&mut flight, host, element)
+            }
             Statement::Masquerade { fully_random: _ } => masquerade(&mut flight, host),
             Statement::Notrack => {
                 let flow = flight.notrack();
@@ -249,29 +281,114 @@ impl<'t> Tracer<'t> {
             let unknown = Event::Unknown(format!("there is no set {set}"));
             return vec![then(flight, Lookup::Event(unknown))];
         };
-        let loaded: Result<Vec<_>, _> = key
-            .iter()
-            .map(|field| load(*field, &flight, host))
-            .collect();
-        let key = match loaded {
+        let keys = match keys(key, &flight, host) {
             Err(absent) => return vec![then(flight, Lookup::Event(Event::Lacks(absent)))],
-            Ok(key) => key,
+            Ok(keys) => keys,
         };
-        let values: Option<Vec<Value>> = key.iter().cloned().collect();
-        let found = values.map(|values| index.find(&values, flight.learned(set, &values, host)));
-        let found = found.unwrap_or_default();
-        if found.is_empty() {
-            return vec![then(flight, Lookup::Event(Event::Missed { key }))];
-        }
-        let ways = found.len() as u64;
-        let found = found.into_iter().map(|found| {
+        let mut after = Vec::new();
+        let chances = keys.len() as u64;
+        for key in keys {
             let mut flight = flight.clone();
-            flight.share = flight.share.divided(ways);
-            let key = key.clone();
-            then(flight, Lookup::Found { key, found })
-        });
-        found.collect()
+            flight.share = flight.share.divided(chances);
+            let values: Option<Vec<Value>> = key.iter().cloned().collect();
+            let found =
+                values.map(|values| index.find(&values, flight.learned(set, &values, host)));
+            let found = found.unwrap_or_default();
+            if found.is_empty() {
+                after.push(then(flight, Lookup::Event(Event::Missed { key })));
+                continue;
+            }
+            let ways = found.len() as u64;
+            after.extend(found.into_iter().map(|found| {
+                let mut flight = flight.clone();
+                flight.share = flight.share.divided(ways);
+                let key = key.clone();
+                then(flight, Lookup::Found { key, found })
+            }));
+        }
+        after
     }
+
+    /// Makes an element of a dynamic set, or begins its time anew. That a set can be full is not
+    /// modelled.
+    fn remember(
+        &self,
+        flight: &mut Flight<'t>,
+        host: &Host,
+        made: Made<'_>,
+    ) -> (Event<'t>, Onward) {
+        let Made {
+            operation,
+            set,
+            key,
+            timeout,
+            data,
+        } = made;
+        let Some(definition) = self.table.sets.get(set) else {
+            return unknown(format!("there is no set {set}"));
+        };
+        if operation == Operation::Delete {
+            return unknown("deletion by packets is not followed".to_owned());
+        }
+        let loaded = |field: &Field| match load(*field, flight, host) {
+            Err(absent) => Err((Event::Lacks(absent), Onward::Break)),
+            Ok(None) => Err(unknown(format!("{field} has no name here"))),
+            Ok(Some(value)) => Ok(value),
+        };
+        let key: Result<Vec<Value>, _> = key.iter().map(loaded).collect();
+        let fresh: Result<Vec<Value>, _> = data.iter().map(loaded).collect();
+        let (key, fresh) = match (key, fresh) {
+            (Ok(key), Ok(fresh)) => (key, fresh),
+            (Err(end), _) | (_, Err(end)) => return end,
+        };
+        let there = flight.learned(set, &key, host);
+        let update = Update {
+            set: set.to_owned(),
+            data: there.unwrap_or(fresh),
+            key,
+            timeout: timeout.or(definition.timeout),
+        };
+        flight.updates.push(update.clone());
+        (Event::Updated(update), Onward::On)
+    }
+}
+
+/// An element that a statement makes.
+struct Made<'s> {
+    operation: Operation,
+    set: &'s str,
+    key: &'s [Field],
+    timeout: Option<Duration>,
+    data: Option<Field>,
+}
+
+/// Every key that these fields can make: one for each number that a random field can have.
+fn keys(
+    fields: &[Field],
+    flight: &Flight<'_>,
+    host: &Host,
+) -> Result<Vec<Vec<Option<Value>>>, Absent> {
+    let mut keys = vec![Vec::new()];
+    for field in fields {
+        let values = match field {
+            Field::Random { modulus, offset } => {
+                let numbers = (0..*modulus).map(|number| number.wrapping_add(*offset));
+                numbers.map(|number| Some(Value::Mark(number))).collect()
+            }
+            field => vec![load(*field, flight, host)?],
+        };
+        keys = keys
+            .into_iter()
+            .flat_map(|key: Vec<Option<Value>>| {
+                values.iter().map(move |value| {
+                    let mut key = key.clone();
+                    key.push(value.clone());
+                    key
+                })
+            })
+            .collect();
+    }
+    Ok(keys)
 }
 
 /// What came of a lookup.
@@ -308,6 +425,20 @@ impl<'t> Lookup<'t> {
         }
     }
 
+    /// The class that was found.
+    fn class(&self) -> Option<u32> {
+        let Self::Found { found, .. } = self else {
+            return None;
+        };
+        match &found.data {
+            Some(Data::Values(values)) => match values.as_slice() {
+                [Value::ClassId(class)] => Some(*class),
+                _ => None,
+            },
+            Some(Data::Verdict(_)) | None => None,
+        }
+    }
+
     /// The address and port that were found.
     fn target(&self) -> Option<(IpAddr, u16)> {
         let Self::Found { found, .. } = self else {
@@ -341,6 +472,27 @@ impl Onward {
 }
 
 fn compare<'t>(comparison: &Match, flight: &Flight<'t>, host: &Host) -> (Event<'t>, Onward) {
+    if let Field::Random { .. } = comparison.field {
+        return unknown("a comparison of a random number is not followed".to_owned());
+    }
+    if let (
+        Match {
+            operator,
+            right: Right::Value(Value::CtLabel(bit)),
+            ..
+        },
+        Some(connection),
+    ) = (comparison, flight.attached.connection())
+    {
+        let bit = *bit;
+        let set = connection.label >> bit.min(127) & 1 == 1;
+        let value = set.then_some(Value::CtLabel(bit));
+        return if set == (*operator == Operator::Eq) {
+            (Event::Holds(value), Onward::On)
+        } else {
+            (Event::Fails(value), Onward::Break)
+        };
+    }
     match load(comparison.field, flight, host) {
         Err(absent) => (Event::Lacks(absent), Onward::Break),
         Ok(value) if holds(comparison, value.as_ref()) => (Event::Holds(value), Onward::On),

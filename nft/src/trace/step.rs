@@ -78,6 +78,8 @@ pub enum Event<'t> {
     Notrack,
     /// An element was added to a dynamic set, or its time starts anew.
     Updated(Update),
+    /// `meta priority` is this from here on.
+    Carries(u32),
     /// A verdict.
     Verdict(Verdict),
     /// The packet was refused with an answer.
@@ -118,6 +120,7 @@ impl Step<'_> {
             | Event::Masquerade(_)
             | Event::Notrack
             | Event::Updated(_)
+            | Event::Carries(_)
             | Event::Verdict(_)
             | Event::Rejected
             | Event::Unknown(_) => false,
@@ -204,6 +207,7 @@ impl Display for Event<'_> {
                     None => Ok(()),
                 }
             }
+            Self::Carries(class) => write!(f, "carries {}", Value::ClassId(*class)),
             Self::Verdict(Verdict::Accept) => f.write_str("accepted, on to the next base chain"),
             Self::Verdict(Verdict::Drop) => f.write_str("dropped"),
             Self::Verdict(Verdict::Return) => f.write_str("back"),

@@ -271,3 +271,94 @@ fn what_somebody_else_wrote_is_unknown_where_it_is_reached() {
     );
     assert_eq!(fate(&table, &tcp("10.1.0.3:81")), TO_BLUE);
 }
+
+/// A service of two endpoints, as services are laid out: number by address, endpoint by slot.
+fn balanced() -> Table {
+    let number = Value::ClassId(0x5200_0007);
+    let endpoint = |last: u8| {
+        Element::of([
+            Value::from(std::net::Ipv4Addr::new(10, 1, 0, last)),
+            Value::InetService(8080),
+        ])
+    };
+    let slot = |slot| Key::of([number.clone(), Value::Mark(slot)]);
+    let sets = [
+        (
+            "numbers4",
+            Set::map([Type::Ipv4Addr], DataType::Values(vec![Type::ClassId])).with_elements([(
+                Value::from(std::net::Ipv4Addr::new(10, 96, 0, 1)).into(),
+                Element::of([number.clone()]),
+            )]),
+        ),
+        (
+            "endpoints4",
+            Set::map(
+                [Type::ClassId, Type::Mark],
+                DataType::Values(vec![Type::Ipv4Addr, Type::InetService]),
+            )
+            .with_elements([(slot(0), endpoint(2)), (slot(1), endpoint(3))]),
+        ),
+        (
+            "clients4",
+            Set {
+                flags: crate::SetFlags {
+                    dynamic: true,
+                    timeout: true,
+                    ..Default::default()
+                },
+                timeout: Some(std::time::Duration::from_secs(60)),
+                ..Set::map([Type::Ipv4Addr], DataType::Values(vec![Type::ClassId]))
+            },
+        ),
+    ];
+    let rules = [
+        Rule::new([Statement::SetPriority(crate::Class::Literal(0))]),
+        Rule::new([Statement::SetPriority(crate::Class::Map {
+            key: vec![Field::IpDaddr],
+            map: "numbers4".to_owned(),
+        })]),
+        Rule::new([Statement::Dynamic {
+            operation: crate::Operation::Update,
+            set: "clients4".to_owned(),
+            key: vec![Field::IpSaddr],
+            timeout: None,
+            data: Some(Field::Priority),
+        }]),
+        Rule::new([Statement::Dnat {
+            family: NatFamily::Ip,
+            to: NatTarget::Map {
+                key: vec![
+                    Field::Priority,
+                    Field::Random {
+                        modulus: 2,
+                        offset: 0,
+                    },
+                ],
+                map: "endpoints4".to_owned(),
+            },
+        }]),
+    ];
+    let chain = Chain::base(ChainKind::Nat, Hook::Prerouting, -100, Policy::Accept);
+    let mut table = table([("services", chain.with_rules(rules))]);
+    table.sets = sets.map(|(name, set)| (name.to_owned(), set)).into();
+    table
+}
+
+#[test]
+fn every_slot_of_a_random_choice_is_followed_with_the_carried_number() {
+    let table = balanced();
+    let to = |text: &str| text.parse::<SocketAddr>().unwrap();
+    let packet = Packet::tcp(to("10.1.0.9:40000"), to("10.96.0.1:80"));
+    let flow = Tracer::new(&table).flow(&node(), &Arrival::by(UPLINK, packet));
+    let reached: Vec<SocketAddr> = flow.reached.keys().copied().collect();
+    assert_eq!(reached, [to("10.1.0.2:8080"), to("10.1.0.3:8080")]);
+    for reached in flow.reached.values() {
+        assert!(reached.translated);
+        assert_eq!((reached.share.numerator, reached.share.denominator), (1, 2));
+        let minute = std::time::Duration::from_secs(60);
+        assert_eq!(reached.remembered, Some(minute));
+    }
+    let other = Packet::tcp(to("10.1.0.9:40000"), to("10.1.0.2:80"));
+    let flow = Tracer::new(&table).flow(&node(), &Arrival::by(UPLINK, other));
+    assert!(flow.is_untouched(to("10.1.0.2:80")), "{flow:?}");
+}
