@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::Update;
-use crate::Value;
+use crate::{Operation, Value};
 
 /// Elements of a dynamic set: data by key, no data in a plain set.
 pub type Contents = BTreeMap<Vec<Value>, Vec<Value>>;
@@ -146,13 +146,21 @@ impl Host {
     pub fn learn(&mut self, updates: &[Update]) {
         for update in updates {
             let Update {
+                operation,
                 set,
                 key,
                 data,
                 timeout: _,
             } = update;
             let contents = self.dynamic.entry(set.clone()).or_default();
-            contents.insert(key.clone(), data.clone());
+            match operation {
+                Operation::Add | Operation::Update => {
+                    contents.insert(key.clone(), data.clone());
+                }
+                Operation::Delete => {
+                    contents.remove(key);
+                }
+            }
         }
     }
 }

@@ -54,6 +54,11 @@ impl<'t> Index<'t> {
         Self { set, ranges }
     }
 
+    /// The set itself.
+    pub(super) fn set(&self) -> &'t Set {
+        self.set
+    }
+
     /// What stands under a key: in the set, and among what packets have put there.
     pub(super) fn find(&self, key: &[Value], learned: Option<Vec<Value>>) -> Vec<Found<'t>> {
         if let Some(data) = learned {

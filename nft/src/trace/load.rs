@@ -36,8 +36,36 @@ impl Display for Absent {
 /// A value, or none if it is one that the model has no name for and nothing compares to.
 pub(super) type Loaded = Result<Option<Value>, Absent>;
 
+/// All values that fields can have together: one list, or one for each number that may be drawn.
+pub(super) fn load_all(
+    fields: &[Field],
+    flight: &Flight<'_>,
+    host: &Host,
+) -> Result<Vec<Vec<Option<Value>>>, Absent> {
+    let mut all = vec![Vec::new()];
+    for field in fields {
+        let values = match field {
+            Field::Random { modulus, offset } => (0..(*modulus).max(1))
+                .map(|drawn| Some(Value::Mark(drawn.wrapping_add(*offset))))
+                .collect(),
+            field => vec![load(*field, flight, host)?],
+        };
+        let before = all.iter();
+        all = before
+            .flat_map(|before| {
+                values.iter().map(|value| {
+                    let mut longer = before.clone();
+                    longer.push(value.clone());
+                    longer
+                })
+            })
+            .collect();
+    }
+    Ok(all)
+}
+
 /// Loads a field.
-pub(super) fn load(field: Field, flight: &Flight<'_>, host: &Host) -> Loaded {
+fn load(field: Field, flight: &Flight<'_>, host: &Host) -> Loaded {
     let packet = &flight.packet;
     let of_protocol = |protocol, port| match packet.protocol == protocol {
         true => value(Value::InetService(port)),
@@ -55,25 +83,10 @@ pub(super) fn load(field: Field, flight: &Flight<'_>, host: &Host) -> Loaded {
             IpAddr::V4(_) => Value::NfProtoIpv4,
             IpAddr::V6(_) => Value::NfProtoIpv6,
         }),
-        Field::Priority => value(Value::ClassId(packet.priority)),
-        // All its values are looked up, see `rules`; no comparison of ours has it.
-        Field::Random { .. } => Ok(None),
-        Field::CtProtocol => value(Value::InetProto(connection(flight)?.protocol)),
-        Field::CtOriginalProtoSrc => {
-            let port = connection(flight)?.original.source.port();
-            value(Value::InetService(port))
-        }
-        Field::CtOriginalProtoDst => {
-            let port = connection(flight)?.original.destination.port();
-            value(Value::InetService(port))
-        }
-        // One of the bits stands for all; comparisons look at the label itself.
-        Field::CtLabel => {
-            let label = connection(flight)?.label;
-            let lowest = u8::try_from(label.trailing_zeros()).unwrap_or(u8::MAX);
-            Ok((label != 0).then_some(Value::CtLabel(lowest)))
-        }
         Field::Mark => value(Value::Mark(packet.mark)),
+        Field::Priority => value(Value::ClassId(packet.priority)),
+        // `load_all` draws it.
+        Field::Random { .. } => Ok(None),
         Field::IpSaddr => address(packet.source, Family::V4),
         Field::IpDaddr => address(packet.destination, Family::V4),
         Field::Ip6Saddr => address(packet.source, Family::V6),
@@ -107,6 +120,21 @@ pub(super) fn load(field: Field, flight: &Flight<'_>, host: &Host) -> Loaded {
         Field::CtOriginalIpDaddr => original(flight, |ends| ends.1, Family::V4),
         Field::CtOriginalIp6Saddr => original(flight, |ends| ends.0, Family::V6),
         Field::CtOriginalIp6Daddr => original(flight, |ends| ends.1, Family::V6),
+        Field::CtProtocol => value(Value::InetProto(connection(flight)?.protocol)),
+        Field::CtOriginalProtoSrc => value(Value::InetService(
+            connection(flight)?.original.source.port(),
+        )),
+        Field::CtOriginalProtoDst => value(Value::InetService(
+            connection(flight)?.original.destination.port(),
+        )),
+        // Several bits are no value of a key; comparisons look at the connection itself.
+        Field::CtLabel => {
+            let label = connection(flight)?.label;
+            let single = label.is_power_of_two().then(|| label.trailing_zeros());
+            Ok(single
+                .and_then(|bit| u8::try_from(bit).ok())
+                .map(Value::CtLabel))
+        }
         // Addresses that are not the node's have types that rules of ours never name.
         Field::FibDaddrType => Ok(host.is_local(packet.destination).then_some(Value::FibLocal)),
     }

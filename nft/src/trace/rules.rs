@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use super::connection::End;
 use super::flight::Flight;
-use super::index::Found;
-use super::load::load;
-use super::{Absent, Event, Host, Place, Step, Tracer, Update};
+use super::index::{Found, Index};
+use super::load::load_all;
+use super::{Contents, Event, Host, Place, Step, Tracer, Update};
 use crate::{
     Base, Chain, Class, Data, Field, Match, NatFamily, NatTarget, Operation, Operator, Policy,
     Reject, Right, Rule, Statement, Type, Value, Verdict,
@@ -174,7 +174,55 @@ impl<'t> Tracer<'t> {
             });
         };
         let (event, flow) = match statement {
-            Statement::Match(comparison) => compare(comparison, &flight, host),
+            Statement::Match(comparison) => {
+                let ways = compare(comparison, &flight, host).into_iter();
+                return ways
+                    .map(|(share, event, flow)| {
+                        let mut flight = flight.clone();
+                        flight.share = flight.share.divided(share);
+                        note(&mut flight, event);
+                        (flight, flow)
+                    })
+                    .collect();
+            }
+            Statement::SetPriority(Class::Literal(class)) => {
+                flight.packet.priority = *class;
+                (Event::Carries(*class), Onward::On)
+            }
+            Statement::SetPriority(Class::Map { key, map }) => {
+                return self.looked_up(flight, host, key, map, |mut flight, found| {
+                    let class = found.class();
+                    let flow = found.flow(class.is_some());
+                    note(&mut flight, found.event());
+                    if let Some(class) = class {
+                        flight.packet.priority = class;
+                        note(&mut flight, Event::Carries(class));
+                    }
+                    (flight, flow)
+                });
+            }
+            Statement::Dynamic {
+                operation,
+                set,
+                key,
+                timeout,
+                data,
+            } => {
+                let change = Change {
+                    operation: *operation,
+                    set,
+                    key,
+                    timeout: *timeout,
+                    data: *data,
+                };
+                let ways = self.changed(flight, host, &change).into_iter();
+                return ways
+                    .map(|(mut flight, event, flow)| {
+                        note(&mut flight, event);
+                        (flight, flow)
+                    })
+                    .collect();
+            }
             Statement::Lookup { key, set, negated } => {
                 return self.looked_up(flight, host, key, set, |mut flight, found| {
                     let there = matches!(found, Lookup::Found { .. });
@@ -222,37 +270,6 @@ impl<'t> Tracer<'t> {
                     });
                 }
             },
-            Statement::SetPriority(Class::Literal(class)) => {
-                flight.packet.priority = *class;
-                (Event::Carries(*class), Onward::On)
-            }
-            Statement::SetPriority(Class::Map { key, map }) => {
-                return self.looked_up(flight, host, key, map, |mut flight, found| {
-                    let class = found.class();
-                    let flow = found.flow(class.is_some());
-                    note(&mut flight, found.event());
-                    if let Some(class) = class {
-                        flight.packet.priority = class;
-                    }
-                    (flight, flow)
-                });
-            }
-            Statement::Dynamic {
-                operation,
-                set,
-                key,
-                timeout,
-                data,
-            } => {
-                let element = Made {
-                    operation: *operation,
-                    set,
-                    key,
-                    timeout: *timeout,
-                    data: *data,
-                };
-                self.remember(&mut flight, host, element)
-            }
             Statement::Masquerade { fully_random: _ } => masquerade(&mut flight, host),
             Statement::Notrack => {
                 let flow = flight.notrack();
@@ -281,114 +298,85 @@ impl<'t> Tracer<'t> {
             let unknown = Event::Unknown(format!("there is no set {set}"));
             return vec![then(flight, Lookup::Event(unknown))];
         };
-        let keys = match keys(key, &flight, host) {
+        let keys = match load_all(key, &flight, host) {
             Err(absent) => return vec![then(flight, Lookup::Event(Event::Lacks(absent)))],
             Ok(keys) => keys,
         };
+        let draws = keys.len() as u64;
         let mut after = Vec::new();
-        let chances = keys.len() as u64;
         for key in keys {
-            let mut flight = flight.clone();
-            flight.share = flight.share.divided(chances);
             let values: Option<Vec<Value>> = key.iter().cloned().collect();
             let found =
-                values.map(|values| index.find(&values, flight.learned(set, &values, host)));
-            let found = found.unwrap_or_default();
+                values.map_or_else(Vec::new, |values| flight.find(index, set, &values, host));
+            let ways = draws.saturating_mul(found.len().max(1) as u64);
+            let mut flight = flight.clone();
+            flight.share = flight.share.divided(ways);
             if found.is_empty() {
                 after.push(then(flight, Lookup::Event(Event::Missed { key })));
                 continue;
             }
-            let ways = found.len() as u64;
-            after.extend(found.into_iter().map(|found| {
-                let mut flight = flight.clone();
-                flight.share = flight.share.divided(ways);
+            let found = found.into_iter();
+            after.extend(found.map(|found| {
                 let key = key.clone();
-                then(flight, Lookup::Found { key, found })
+                then(flight.clone(), Lookup::Found { key, found })
             }));
         }
         after
     }
 
-    /// Makes an element of a dynamic set, or begins its time anew. That a set can be full is not
-    /// modelled.
-    fn remember(
+    /// Changes an element of a dynamic set.
+    fn changed(
         &self,
-        flight: &mut Flight<'t>,
+        flight: Flight<'t>,
         host: &Host,
-        made: Made<'_>,
-    ) -> (Event<'t>, Onward) {
-        let Made {
+        change: &Change<'_>,
+    ) -> Vec<(Flight<'t>, Event<'t>, Onward)> {
+        let Change {
             operation,
             set,
             key,
             timeout,
             data,
-        } = made;
-        let Some(definition) = self.table.sets.get(set) else {
-            return unknown(format!("there is no set {set}"));
+        } = *change;
+        let Some(index) = self.sets.get(set) else {
+            let (event, flow) = unknown(format!("there is no set {set}"));
+            return vec![(flight, event, flow)];
         };
-        if operation == Operation::Delete {
-            return unknown("deletion by packets is not followed".to_owned());
-        }
-        let loaded = |field: &Field| match load(*field, flight, host) {
-            Err(absent) => Err((Event::Lacks(absent), Onward::Break)),
-            Ok(None) => Err(unknown(format!("{field} has no name here"))),
-            Ok(Some(value)) => Ok(value),
+        let fields: Vec<Field> = key.iter().copied().chain(data).collect();
+        let all = match load_all(&fields, &flight, host) {
+            Err(absent) => return vec![(flight, Event::Lacks(absent), Onward::Break)],
+            Ok(all) => all,
         };
-        let key: Result<Vec<Value>, _> = key.iter().map(loaded).collect();
-        let fresh: Result<Vec<Value>, _> = data.iter().map(loaded).collect();
-        let (key, fresh) = match (key, fresh) {
-            (Ok(key), Ok(fresh)) => (key, fresh),
-            (Err(end), _) | (_, Err(end)) => return end,
-        };
-        let there = flight.learned(set, &key, host);
-        let update = Update {
-            set: set.to_owned(),
-            data: there.unwrap_or(fresh),
-            key,
-            timeout: timeout.or(definition.timeout),
-        };
-        flight.updates.push(update.clone());
-        (Event::Updated(update), Onward::On)
+        let draws = all.len() as u64;
+        let all = all.into_iter().map(|values| {
+            let mut flight = flight.clone();
+            flight.share = flight.share.divided(draws);
+            let Some(mut values) = values.into_iter().collect::<Option<Vec<Value>>>() else {
+                let (event, flow) = unknown(format!("a key of set {set} has no name here"));
+                return (flight, event, flow);
+            };
+            let data = values.split_off(key.len());
+            let update = Update {
+                operation,
+                set: set.to_owned(),
+                key: values,
+                data,
+                timeout: timeout.or(index.set().timeout),
+            };
+            let (event, flow) = flight.update(index, update, host);
+            (flight, event, flow)
+        });
+        all.collect()
     }
 }
 
-/// An element that a statement makes.
-struct Made<'s> {
+/// What a statement does to a dynamic set.
+struct Change<'s> {
     operation: Operation,
     set: &'s str,
     key: &'s [Field],
     timeout: Option<Duration>,
     data: Option<Field>,
-}
-
-/// Every key that these fields can make: one for each number that a random field can have.
-fn keys(
-    fields: &[Field],
-    flight: &Flight<'_>,
-    host: &Host,
-) -> Result<Vec<Vec<Option<Value>>>, Absent> {
-    let mut keys = vec![Vec::new()];
-    for field in fields {
-        let values = match field {
-            Field::Random { modulus, offset } => {
-                let numbers = (0..*modulus).map(|number| number.wrapping_add(*offset));
-                numbers.map(|number| Some(Value::Mark(number))).collect()
-            }
-            field => vec![load(*field, flight, host)?],
-        };
-        keys = keys
-            .into_iter()
-            .flat_map(|key: Vec<Option<Value>>| {
-                values.iter().map(move |value| {
-                    let mut key = key.clone();
-                    key.push(value.clone());
-                    key
-                })
-            })
-            .collect();
-    }
-    Ok(keys)
 }
 
 /// What came of a lookup.
@@ -471,43 +459,44 @@ impl Onward {
     }
 }
 
-fn compare<'t>(comparison: &Match, flight: &Flight<'t>, host: &Host) -> (Event<'t>, Onward) {
-    if let Field::Random { .. } = comparison.field {
-        return unknown("a comparison of a random number is not followed".to_owned());
-    }
-    if let (
-        Match {
-            operator,
-            right: Right::Value(Value::CtLabel(bit)),
-            ..
-        },
-        Some(connection),
-    ) = (comparison, flight.attached.connection())
-    {
-        let bit = *bit;
-        let set = connection.label >> bit.min(127) & 1 == 1;
-        let value = set.then_some(Value::CtLabel(bit));
-        return if set == (*operator == Operator::Eq) {
-            (Event::Holds(value), Onward::On)
-        } else {
-            (Event::Fails(value), Onward::Break)
-        };
-    }
-    match load(comparison.field, flight, host) {
-        Err(absent) => (Event::Lacks(absent), Onward::Break),
-        Ok(value) if holds(comparison, value.as_ref()) => (Event::Holds(value), Onward::On),
-        Ok(value) => (Event::Fails(value), Onward::Break),
-    }
+/// What comes of a comparison, once for each value that the field may have, and how many those are.
+fn compare<'t>(
+    comparison: &Match,
+    flight: &Flight<'t>,
+    host: &Host,
+) -> Vec<(u64, Event<'t>, Onward)> {
+    let values = match load_all(&[comparison.field], flight, host) {
+        Err(absent) => return vec![(1, Event::Lacks(absent), Onward::Break)],
+        Ok(values) => values,
+    };
+    let ways = values.len() as u64;
+    let label = flight
+        .attached
+        .connection()
+        .map_or(0, |connection| connection.label);
+    let values = values.into_iter().flatten();
+    values
+        .map(|value| {
+            if holds(comparison, value.as_ref(), label) {
+                (ways, Event::Holds(value), Onward::On)
+            } else {
+                (ways, Event::Fails(value), Onward::Break)
+            }
+        })
+        .collect()
 }
 
 /// Whether a comparison holds; of a value without a name nothing is known but that it is another.
-fn holds(comparison: &Match, value: Option<&Value>) -> bool {
+fn holds(comparison: &Match, value: Option<&Value>, label: u128) -> bool {
     let Match {
         field,
         operator,
         right,
     } = comparison;
     let equal = match (right, value) {
+        (Right::Value(Value::CtLabel(bit)), _) => {
+            label.checked_shr(u32::from(*bit)).unwrap_or(0) & 1 != 0
+        }
         (_, None) => false,
         (Right::Value(right), Some(value)) => is(value, right, field.kind()),
         (Right::Network(net), Some(Value::Ipv4(address))) => net.contains(&IpAddr::V4(*address)),
@@ -604,11 +593,56 @@ impl<'t> Flight<'t> {
         Onward::On
     }
 
-    /// What packets, this one included, have put under a key of a set.
-    fn learned(&self, set: &str, key: &[Value], host: &Host) -> Option<Vec<Value>> {
+    /// What stands under a key of a set: what packets, this one included, have put there, or else
+    /// what the table says.
+    fn find(&self, index: &Index<'t>, set: &str, key: &[Value], host: &Host) -> Vec<Found<'t>> {
         let mut own = self.updates.iter().rev();
         let own = own.find(|update| update.set == set && update.key == key);
-        let before = || host.dynamic.get(set)?.get(key);
-        own.map(|update| &update.data).or_else(before).cloned()
+        let learned = match own {
+            Some(update) if update.operation == Operation::Delete => return Vec::new(),
+            Some(update) => Some(&update.data),
+            None => host.dynamic.get(set).and_then(|contents| contents.get(key)),
+        };
+        index.find(key, learned.cloned())
+    }
+
+    /// `nft_dynset_eval`
+    fn update(
+        &mut self,
+        index: &Index<'t>,
+        mut update: Update,
+        host: &Host,
+    ) -> (Event<'t>, Onward) {
+        let found = self.find(index, &update.set, &update.key, host);
+        let found = found.into_iter().next();
+        match (update.operation, found) {
+            (Operation::Add, Some(_)) => {
+                return (Event::Unchanged("the element is there already"), Onward::On);
+            }
+            (Operation::Delete, None) => {
+                return (Event::Unchanged("the element is not there"), Onward::Break);
+            }
+            (Operation::Add | Operation::Update, None)
+                if self.is_full(index, &update.set, host) =>
+            {
+                return (Event::Unchanged("the set is full"), Onward::Break);
+            }
+            (Operation::Update, Some(found)) => {
+                if let Some(Data::Values(data)) = found.data {
+                    update.data = data;
+                }
+            }
+            (Operation::Add | Operation::Update, None) | (Operation::Delete, Some(_)) => {}
+        }
+        self.updates.push(update.clone());
+        (Event::Updated(update), Onward::On)
+    }
+
+    fn is_full(&self, index: &Index<'t>, set: &str, host: &Host) -> bool {
+        let Some(size) = index.set().size else {
+            return false;
+        };
+        let learned = host.dynamic.get(set).map_or(0, Contents::len);
+        learned + index.set().elements.len() >= usize::try_from(size).unwrap_or(usize::MAX)
     }
 }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::{Absent, Way};
-use crate::{Base, ChainKind, Hook, Policy, Statement, Value, Verdict};
+use crate::{Base, ChainKind, Hook, Operation, Policy, Statement, Value, Verdict};
 
 /// One step of a trace.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,8 +76,10 @@ pub enum Event<'t> {
     OtherFamily,
     /// The packet is exempt from tracking.
     Notrack,
-    /// An element was added to a dynamic set, or its time starts anew.
+    /// An element of a dynamic set was added or deleted, or its time starts anew.
     Updated(Update),
+    /// A dynamic set did not change: it is full, or the element was there, or was not.
+    Unchanged(&'static str),
     /// `meta priority` is this from here on.
     Carries(u32),
     /// A verdict.
@@ -88,9 +90,11 @@ pub enum Event<'t> {
     Unknown(String),
 }
 
-/// An element that a packet put into a dynamic set.
+/// What a packet did to an element of a dynamic set.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Update {
+    /// What it did.
+    pub operation: Operation,
     /// The set.
     pub set: String,
     /// The key.
@@ -120,6 +124,7 @@ impl Step<'_> {
             | Event::Masquerade(_)
             | Event::Notrack
             | Event::Updated(_)
+            | Event::Unchanged(_)
             | Event::Carries(_)
             | Event::Verdict(_)
             | Event::Rejected
@@ -192,13 +197,20 @@ impl Display for Event<'_> {
             Self::Masquerade(None) => f.write_str("the node has no address to give: dropped"),
             Self::OtherFamily => f.write_str("the packet is of the other network protocol"),
             Self::Notrack => f.write_str("exempt from connection tracking"),
+            Self::Unchanged(why) => f.write_str(why),
+            Self::Carries(class) => write!(f, "carries {}", Value::ClassId(*class)),
             Self::Updated(Update {
+                operation,
                 set,
                 key,
                 data,
                 timeout,
             }) => {
-                write!(f, "@{set} has {}", Values(key))?;
+                let has = match operation {
+                    Operation::Add | Operation::Update => "has",
+                    Operation::Delete => "no longer has",
+                };
+                write!(f, "@{set} {has} {}", Values(key))?;
                 if !data.is_empty() {
                     write!(f, " -> {}", Values(data))?;
                 }
@@ -207,7 +219,6 @@ impl Display for Event<'_> {
                     None => Ok(()),
                 }
             }
-            Self::Carries(class) => write!(f, "carries {}", Value::ClassId(*class)),
             Self::Verdict(Verdict::Accept) => f.write_str("accepted, on to the next base chain"),
             Self::Verdict(Verdict::Drop) => f.write_str("dropped"),
             Self::Verdict(Verdict::Return) => f.write_str("back"),
