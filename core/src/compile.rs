@@ -10,9 +10,11 @@ pub mod host_ports;
 mod incremental;
 pub mod masquerade;
 pub mod mtu;
+mod nat;
 pub mod overlay;
 mod pods;
 mod routes;
+mod services;
 mod spoof;
 pub mod sysctls;
 
@@ -39,6 +41,10 @@ pub enum UnitKey {
     Masquerade,
     /// The chains of host ports, while a pod has one.
     HostPorts,
+    /// The chains of services, while this node serves them.
+    Services,
+    /// The base chains of translation, while something is translated.
+    Nat,
     /// The networks of pods, which are never masqueraded towards.
     PodNetworks,
     /// An overlay's VXLAN device.
@@ -79,6 +85,8 @@ pub fn keys(view: &NodeView) -> BTreeSet<UnitKey> {
         UnitKey::Base,
         UnitKey::Masquerade,
         UnitKey::HostPorts,
+        UnitKey::Services,
+        UnitKey::Nat,
         UnitKey::PodNetworks,
     ];
     fixed
@@ -99,6 +107,8 @@ pub fn unit(view: &NodeView, key: &UnitKey) -> UnitPlan {
         UnitKey::Base => base(view, &mut plan),
         UnitKey::Masquerade => masquerade::chain(view, &mut plan),
         UnitKey::HostPorts => host_ports::chains(view, &mut plan),
+        UnitKey::Services => services::chains(view, &mut plan),
+        UnitKey::Nat => nat::chains(view, &mut plan),
         UnitKey::PodNetworks => masquerade::pod_networks(view, &mut plan),
         UnitKey::Overlay(name) => overlay::device(view, name, &mut plan),
         UnitKey::Pool(name) => masquerade::exceptions(view, name, &mut plan),

@@ -41,6 +41,8 @@ pub struct Frame {
     pub pod_networks: BTreeSet<IpNet>,
     /// Ranges of cluster IPs.
     pub service_networks: BTreeSet<IpNet>,
+    /// Addresses of the node itself.
+    pub own_addresses: BTreeSet<IpNet>,
     /// Whether everything to a cluster IP is masqueraded.
     pub masquerade_all: bool,
     /// The choices that are made, each by a chain of its own.

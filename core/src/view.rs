@@ -9,6 +9,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use crate::plan::{LinkName, Mac};
+use crate::services::Frame;
 
 mod parse;
 
@@ -29,6 +30,8 @@ pub struct NodeView {
     pub blocks: BTreeMap<String, BlockView>,
     /// Pods that this node has wired or is about to, by attachment.
     pub pods: BTreeMap<AttachmentKey, PodView>,
+    /// What the chains of services depend on; none if this node does not serve them.
+    pub services: Option<Frame>,
     /// What the node itself is like.
     pub host: HostView,
 }

@@ -47,7 +47,7 @@ const FEATURES: &[Feature] = &[
     Feature {
         name: "masquerade",
         lines: &[],
-        chains: &["masquerade"],
+        chains: &["masquerade", "nat"],
         sets: &["masquerade", "pod-networks", "nodes"],
     },
     Feature {
@@ -59,7 +59,7 @@ const FEATURES: &[Feature] = &[
     Feature {
         name: "host_ports",
         lines: &[],
-        chains: &["host-ports"],
+        chains: &["host-ports", "nat"],
         sets: &["host-ports", "hairpin"],
     },
     Feature {

@@ -223,6 +223,7 @@ fn view() -> impl Strategy<Value = NodeView> {
                 peers,
                 blocks: disjoint(blocks),
                 pods: pods.into_iter().collect(),
+                services: None,
                 host,
             }
         })

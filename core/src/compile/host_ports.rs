@@ -11,11 +11,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net};
 use weft_nft::{
-    Chain, ChainKind, DataType, Element, Field, Hook, Key, NatFamily, NatTarget, Operator, Policy,
-    Right, Rule, Set, Statement, Type, Value, Verdict, ct_status, l4proto,
+    Chain, DataType, Element, Field, Key, NatFamily, NatTarget, Operator, Right, Rule, Set,
+    Statement, Type, Value, Verdict, ct_status, l4proto,
 };
 
-use super::masquerade::{SRCNAT, address_type, comment, destination, name, source};
+use super::masquerade::{address_type, comment, destination, name, source};
 use super::{Fact, UnitPlan};
 use crate::finding::Finding;
 use crate::view::{AttachmentKey, Family, HostPort, NodeView, PodView, Protocol};
@@ -26,8 +26,6 @@ const ANY: [&str; 2] = ["host-ports4", "host-ports6"];
 const AT: [&str; 2] = ["host-ports-at4", "host-ports-at6"];
 /// Pods that may reach themselves.
 const HAIRPIN: [&str; 2] = ["hairpin4", "hairpin6"];
-/// Priority of destination translation (`dstnat`).
-const DSTNAT: i32 = -100;
 /// The regular chain.
 const CHAIN: &str = "host-ports";
 
@@ -65,39 +63,43 @@ pub(super) fn base(plan: &mut UnitPlan) {
     }
 }
 
-/// The chains, and ports that two pods ask for.
+/// The regular chain, and ports that two pods ask for.
 pub(super) fn chains(view: &NodeView, plan: &mut UnitPlan) {
-    let wired = |pod: &&PodView| pod.host_index.is_some() && !pod.host_ports.is_empty();
-    if !view.pods.values().any(|pod| wired(&pod)) {
-        return;
+    if is_used(view) {
+        let chain = Chain::regular(translations());
+        plan.add(Fact::Chain(CHAIN.to_owned(), chain));
+        taken_twice(view, plan);
     }
-    let to_node = Rule::new([
+}
+
+/// Rules of the base chain for what others send.
+pub(super) fn prerouting(view: &NodeView) -> impl Iterator<Item = Rule> {
+    is_used(view).then(to_node).into_iter()
+}
+
+/// Rules of the base chain for what the node itself sends.
+pub(super) fn output(view: &NodeView) -> impl Iterator<Item = Rule> {
+    let rules = || not_loopback().into_iter().chain([to_node()]);
+    is_used(view).then(rules).into_iter().flatten()
+}
+
+/// Rules of the base chain for sources: a pod that reaches itself by its host port.
+pub(super) fn postrouting(view: &NodeView) -> impl Iterator<Item = Rule> {
+    let rules = || Family::ALL.map(hairpin);
+    is_used(view).then(rules).into_iter().flatten()
+}
+
+/// Whether a pod has a host port.
+fn is_used(view: &NodeView) -> bool {
+    let wired = |pod: &PodView| pod.host_index.is_some() && !pod.host_ports.is_empty();
+    view.pods.values().any(wired)
+}
+
+fn to_node() -> Rule {
+    Rule::new([
         Statement::is(Field::FibDaddrType, Value::FibLocal),
         Statement::jump(CHAIN),
-    ]);
-    let chains = [
-        (CHAIN, Chain::regular(translations())),
-        (
-            "host-ports-prerouting",
-            Chain::base(ChainKind::Nat, Hook::Prerouting, DSTNAT, Policy::Accept)
-                .with_rules([to_node.clone()]),
-        ),
-        (
-            "host-ports-output",
-            Chain::base(ChainKind::Nat, Hook::Output, DSTNAT, Policy::Accept)
-                .with_rules(not_loopback().into_iter().chain([to_node])),
-        ),
-        (
-            "host-ports-hairpin",
-            Chain::base(ChainKind::Nat, Hook::Postrouting, SRCNAT, Policy::Accept)
-                .with_comment("a pod that reaches itself by its host port")
-                .with_rules(Family::ALL.map(hairpin)),
-        ),
-    ];
-    for (name, chain) in chains {
-        plan.add(Fact::Chain(name.to_owned(), chain));
-    }
-    taken_twice(view, plan);
+    ])
 }
 
 /// A pod's host ports.
@@ -187,6 +189,7 @@ fn hairpin(family: Family) -> Rule {
         Statement::in_set([source(family), destination(family)], name(HAIRPIN, family)),
         Statement::Masquerade { fully_random: true },
     ])
+    .with_comment("a pod that reaches itself by its host port")
 }
 
 /// Findings for ports that an earlier pod has.

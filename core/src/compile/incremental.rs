@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{Item, UnitKey, UnitPlan, empty_plan, fact, keys, unit};
 use crate::finding::Finding;
 use crate::plan::NodePlan;
+use crate::services::Frame;
 use crate::view::{AttachmentKey, NodeView, PodView};
 
 /// A view, its compiled units, and the plan that they merge to.
@@ -66,7 +67,15 @@ impl Incremental {
             Some(pod) => drop(self.view.pods.insert(key.clone(), pod)),
             None => drop(self.view.pods.remove(key)),
         }
-        let keys = [UnitKey::Pod(key.clone()), UnitKey::HostPorts].into();
+        let keys = [UnitKey::Pod(key.clone()), UnitKey::HostPorts, UnitKey::Nat].into();
+        self.recompile(&keys);
+        keys
+    }
+
+    /// Goes over to another frame of services, without looking at anything else.
+    pub fn set_services(&mut self, services: Option<Frame>) -> BTreeSet<UnitKey> {
+        self.view.services = services;
+        let keys = [UnitKey::Services, UnitKey::Nat].into();
         self.recompile(&keys);
         keys
     }
@@ -130,6 +139,7 @@ pub fn affected(old: &NodeView, new: &NodeView) -> BTreeSet<UnitKey> {
         peers,
         blocks,
         pods,
+        services,
         host,
     } = new;
     let families = (old.families(), new.families());
@@ -151,7 +161,7 @@ pub fn affected(old: &NodeView, new: &NodeView) -> BTreeSet<UnitKey> {
         keys.insert(UnitKey::PodNetworks);
     }
     if !pools.is_empty() {
-        keys.insert(UnitKey::Masquerade);
+        keys.extend([UnitKey::Masquerade, UnitKey::Nat]);
         // The families of an overlay's pools decide what its peers need.
         keys.extend(new.peers.keys().cloned().map(UnitKey::Peer));
     }
@@ -167,7 +177,10 @@ pub fn affected(old: &NodeView, new: &NodeView) -> BTreeSet<UnitKey> {
     keys.extend(peers.into_iter().cloned().map(UnitKey::Peer));
     let pods: BTreeSet<&AttachmentKey> = changed(&old.pods, pods);
     if !pods.is_empty() {
-        keys.insert(UnitKey::HostPorts);
+        keys.extend([UnitKey::HostPorts, UnitKey::Nat]);
+    }
+    if *services != old.services {
+        keys.extend([UnitKey::Services, UnitKey::Nat]);
     }
     keys.extend(pods.into_iter().cloned().map(UnitKey::Pod));
     keys

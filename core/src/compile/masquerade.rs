@@ -8,9 +8,7 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use weft_nft::{
-    Chain, ChainKind, Element, Field, Hook, Key, Part, Policy, Rule, Set, Statement, Type, Value,
-};
+use weft_nft::{Chain, Element, Field, Key, Part, Rule, Set, Statement, Type, Value};
 
 use super::{Fact, UnitPlan};
 use crate::finding::Finding;
@@ -26,8 +24,8 @@ const EXCEPTIONS: [&str; 2] = ["masquerade-except4", "masquerade-except6"];
 /// Addresses of all nodes.
 const NODES: [&str; 2] = ["nodes4", "nodes6"];
 
-/// Priority of source translation (`srcnat`).
-pub(super) const SRCNAT: i32 = 100;
+/// The regular chain.
+const CHAIN: &str = "masquerade-outgoing";
 
 /// The name of a family's set, its address type and its fields.
 pub(super) fn name(names: [&'static str; 2], family: Family) -> &'static str {
@@ -101,9 +99,9 @@ pub(super) fn base(view: &NodeView, plan: &mut UnitPlan) {
     }
 }
 
-/// The chain.
+/// The regular chain, while a pool asks for it.
 pub(super) fn chain(view: &NodeView, plan: &mut UnitPlan) {
-    if !view.pools.values().any(|pool| pool.masquerade) {
+    if !is_used(view) {
         return;
     }
     let rules = Family::ALL.map(|family| {
@@ -117,10 +115,20 @@ pub(super) fn chain(view: &NodeView, plan: &mut UnitPlan) {
             Statement::Masquerade { fully_random: true },
         ])
     });
-    let chain = Chain::base(ChainKind::Nat, Hook::Postrouting, SRCNAT, Policy::Accept)
-        .with_comment("what leaves the cluster gets the node's address")
-        .with_rules(rules);
-    plan.add(Fact::Chain("masquerade-outgoing".to_owned(), chain));
+    let chain =
+        Chain::regular(rules).with_comment("what leaves the cluster gets the node's address");
+    plan.add(Fact::Chain(CHAIN.to_owned(), chain));
+}
+
+/// Rules of the base chain for sources.
+pub(super) fn postrouting(view: &NodeView) -> impl Iterator<Item = Rule> {
+    let jump = || Rule::new([Statement::jump(CHAIN)]);
+    is_used(view).then(jump).into_iter()
+}
+
+/// Whether a pool asks for masquerading.
+fn is_used(view: &NodeView) -> bool {
+    view.pools.values().any(|pool| pool.masquerade)
 }
 
 /// Networks of pods: those of all pools, and of blocks that outlive their pool's network.

@@ -167,8 +167,9 @@ pub fn clients(family: Family) -> (&'static str, Set) {
         Family::V6 => "affinity-clients6",
     };
     let data = DataType::Values(vec![Type::ClassId]);
-    let mut set = Set::map([address_type(family), Type::ClassId], data)
-        .with_comment("client and group to number of an endpoint");
+    let address = address_type(family);
+    let key = [address, address, Type::InetProto, Type::InetService];
+    let mut set = Set::map(key, data).with_comment("client and frontend to number of an endpoint");
     set.flags.timeout = true;
     set.flags.dynamic = true;
     set.size = Some(CLIENTS);

@@ -1,8 +1,9 @@
 //! What a node must know about itself and the cluster to serve Services.
 
-use std::net::IpAddr;
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 
 use crate::view::Family;
 
@@ -38,6 +39,16 @@ pub enum NodePortAddresses {
 }
 
 impl Config {
+    /// Sources that are the node itself, loopback among them.
+    pub(super) fn own_addresses(&self) -> BTreeSet<IpNet> {
+        let loopback = [
+            Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 0), 8).into(),
+            IpAddr::V6(Ipv6Addr::LOCALHOST).into(),
+        ];
+        let own = self.node_addresses.iter().copied().map(IpNet::from);
+        own.chain(loopback).collect()
+    }
+
     /// The addresses that node ports are served on.
     #[must_use]
     pub(super) fn node_port_addresses(&self) -> Vec<IpAddr> {

@@ -256,6 +256,7 @@ impl Services {
         Frame {
             pod_networks: self.config.pod_networks.iter().copied().collect(),
             service_networks: self.config.service_networks.iter().copied().collect(),
+            own_addresses: self.config.own_addresses(),
             masquerade_all: self.config.masquerade_all,
             picks: self.picks.keys().copied().collect(),
         }

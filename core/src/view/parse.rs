@@ -81,6 +81,7 @@ pub fn parse(raw: &Raw<'_>) -> Parsed {
         peers,
         blocks,
         pods: raw.pods.clone(),
+        services: None,
         host,
     };
     Parsed { view, rejections }

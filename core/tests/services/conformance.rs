@@ -11,7 +11,12 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use weft_core::services::{Config, NodePortAddresses, ServiceName, Services, SliceName, object};
+use weft_nft::trace::{Arrival, Flow as Traced, Host, Packet, Route, Tracer};
+use weft_nft::{Table, l4proto};
+
+use super::table;
 
 /// A file of the suite.
 #[derive(Deserialize)]
@@ -59,14 +64,12 @@ pub struct Stage {
     #[serde(default)]
     objects: Vec<Value>,
     #[serde(default)]
-    #[allow(dead_code, reason = "judged by the tracer")]
     pub flows: Vec<Flow>,
     #[serde(default)]
     endpoints: Vec<Choice>,
     health: Option<Vec<Health>>,
 }
 
-#[allow(dead_code, reason = "judged by the tracer")]
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Flow {
@@ -272,4 +275,105 @@ fn compare(services: &Services, row: &Choice) -> Option<String> {
         }
     }
     (!wrong.is_empty()).then_some(wrong)
+}
+
+#[test]
+fn flows_are_as_a_user_may_rely_on() {
+    let mut rows = 0;
+    let mut wrong = Vec::new();
+    for path in files() {
+        let file = read(&path);
+        let mut stand = Stand::new(&file);
+        for stage in &file.stages {
+            stand.enter(stage);
+            stand.services.compile();
+            stand.services.committed();
+            let table = table(&stand.services);
+            for flow in &stage.flows {
+                rows += 1;
+                let judged = judge(&table, &file.node.addresses, flow);
+                let place = format!("{}: {}: {}", file.name, stage.name, flow.name);
+                wrong.extend(judged.map(|text| format!("{place}: {text}")));
+            }
+        }
+    }
+    assert!(
+        wrong.is_empty(),
+        "{} of {rows}\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
+    assert!(rows > 250, "only {rows} rows were found");
+}
+
+/// A node whose way out has an address of its own, so that a new source is always another one.
+pub fn host(addresses: &[IpAddr]) -> Host {
+    let way_out: [IpNet; 2] = ["198.18.0.1/32", "2001:2::1/128"].map(|net| net.parse().unwrap());
+    let mut host = Host::new().with_link(2, "eth0", 0, way_out);
+    for everywhere in ["0.0.0.0/0", "::/0"] {
+        host = host.with_route(everywhere.parse().unwrap(), Route::Link(2));
+    }
+    host.local
+        .extend(addresses.iter().copied().map(IpNet::from));
+    host
+}
+
+pub fn send(table: &Table, node: &[IpAddr], flow: &Flow) -> Traced {
+    let protocol = match flow.protocol.as_str() {
+        "TCP" => l4proto::TCP,
+        "UDP" => l4proto::UDP,
+        "SCTP" => l4proto::SCTP,
+        other => panic!("{other}"),
+    };
+    let from = SocketAddr::new(flow.from, 40_000);
+    let packet = Packet::new(protocol, from, SocketAddr::new(flow.to, flow.port));
+    let of_node = node.contains(&flow.from) || flow.from.is_loopback();
+    let arrival = if of_node {
+        Arrival::of_node(packet)
+    } else {
+        Arrival::by(2, packet)
+    };
+    Tracer::new(table).flow(&host(node), &arrival)
+}
+
+fn judge(table: &Table, node: &[IpAddr], flow: &Flow) -> Option<String> {
+    let have = send(table, node, flow);
+    let to = SocketAddr::new(flow.to, flow.port);
+    let nowhere = have.reached.is_empty() && have.unknown.is_empty();
+    let agrees = match &flow.expect {
+        Value::String(word) => match word.as_str() {
+            "untouched" => have.is_untouched(to),
+            "reject" => nowhere && !have.dropped && !have.rejected.is_empty(),
+            "drop" => nowhere && have.dropped && have.rejected.is_empty(),
+            other => panic!("{other}"),
+        },
+        expect => reaches(&have, flow, expect),
+    };
+    (!agrees).then(|| format!("{have:?} instead of {}", flow.expect))
+}
+
+fn reaches(have: &Traced, flow: &Flow, expect: &Value) -> bool {
+    let list = |value: &Value| -> BTreeSet<SocketAddr> {
+        let texts = value.as_array().unwrap().iter();
+        texts
+            .map(|text| text.as_str().unwrap().parse().unwrap())
+            .collect()
+    };
+    let endpoints = list(&expect["endpoints"]);
+    let masqueraded = match &expect["masquerade"] {
+        Value::Bool(true) => endpoints.clone(),
+        Value::Bool(false) | Value::Null => BTreeSet::new(),
+        some => list(some),
+    };
+    let affinity = expect["affinity"].as_u64();
+    let remembered =
+        |how: &weft_nft::trace::Reached| how.remembered.map_or(0, |time| time.as_secs());
+    have.reached.keys().copied().collect::<BTreeSet<_>>() == endpoints
+        && have.rejected.is_empty()
+        && !have.dropped
+        && !have.unroutable
+        && have.unknown.is_empty()
+        && have.masqueraded(flow.from) == masqueraded
+        && affinity
+            .is_none_or(|seconds| have.reached.values().all(|how| remembered(how) == seconds))
 }
