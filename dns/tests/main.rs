@@ -1,0 +1,3 @@
+//! What crosses the modules of the server.
+
+mod conformance;
