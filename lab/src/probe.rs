@@ -11,6 +11,7 @@ use serde::Serialize;
 
 pub mod answer;
 pub mod connect;
+pub mod dial;
 pub mod dns;
 pub mod flow;
 pub mod frames;
@@ -40,6 +41,8 @@ pub enum Role {
     Serve(serve::Args),
     /// Ask one server once and print the outcome.
     Connect(connect::Args),
+    /// Open many connections and say what became of them.
+    Dial(dial::Args),
     /// Numbered packets: send them, or receive them and say which were lost.
     #[command(subcommand)]
     Probe(flow::Role),
@@ -61,6 +64,7 @@ pub fn run(cli: &Cli) -> ExitCode {
         Role::Pause => pause::run().map(|()| true),
         Role::Serve(args) => serve::run(args).map(|()| true),
         Role::Connect(args) => connect::run(args),
+        Role::Dial(args) => dial::run(args),
         Role::Probe(role) => flow::run(role),
         Role::Resolve(args) => dns::run(args),
         Role::Spoof(args) => spoof::run(args),

@@ -25,6 +25,7 @@ pub mod pods;
 pub mod process;
 pub mod read;
 pub mod run;
+pub mod services;
 pub mod spot;
 pub mod stage;
 pub mod step;

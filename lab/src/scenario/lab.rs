@@ -31,6 +31,7 @@ pub struct Lab {
     /// Its nodes in the order of their numbers.
     pub nodes: Vec<Node>,
     outside: Place,
+    switch: Place,
 }
 
 /// One node.
@@ -75,11 +76,12 @@ impl Lab {
                 place,
             });
         }
-        let outside = cluster.outside()?;
+        let (outside, switch) = (cluster.outside()?, cluster.switch()?);
         Ok(Self {
             client,
             nodes,
             outside,
+            switch,
             options: state.options,
             cluster,
         })
@@ -165,6 +167,11 @@ impl Lab {
     /// The outside world's addresses.
     pub fn outside_addresses(&self) -> Addresses {
         self.cluster.state().plan().outside()
+    }
+
+    /// The namespace of the bridges and the router.
+    pub fn switch(&self) -> &Place {
+        &self.switch
     }
 
     /// The namespace of the outside world.

@@ -10,9 +10,11 @@ use serde_json::Value;
 use crate::probe::connect::{Ending, Protocol};
 
 mod churn;
+mod dial;
 
 pub use super::number::{Count, Pause, Text};
 pub use churn::{Churn, ChurnFault};
+pub use dial::Dial;
 
 /// One scenario: what a cluster promises, and how to find out.
 #[derive(Deserialize, Serialize, JsonSchema, Clone, Debug)]
@@ -171,6 +173,9 @@ pub struct Always {
     /// Numbered packets that flow all the time.
     #[serde(default)]
     pub flows: Vec<Flow>,
+    /// Connections that are opened, and held open, all the time.
+    #[serde(default)]
+    pub dials: Vec<Dial>,
     /// No two pods of the cluster have an address in common: asked of the API and of each pod's own interfaces.
     #[serde(default = "yes")]
     pub unique_addresses: bool,
@@ -194,6 +199,10 @@ pub struct Flow {
     pub from: String,
     /// Who receives.
     pub to: String,
+    /// Send to this Service (`service/NAME`) that leads to the receiver; it must have UDP ports from
+    /// 9001 on, one for each family of each flow before.
+    #[serde(default)]
+    pub via: Option<String>,
     /// Packets per second.
     #[serde(default = "rate")]
     pub rate: u32,
@@ -239,6 +248,8 @@ pub enum Step {
     Event(EventSpec),
     /// Ask a server.
     Connect(Connect),
+    /// Open many connections to a Service.
+    Dial(Dial),
     /// Run a program in the network of a pod, a node or the outside world.
     Exec(Exec),
     /// Processes run on a node, or have ended.
@@ -371,7 +382,7 @@ fn within() -> String {
 pub struct Connect {
     /// Who asks: a pod, `POD/CONTAINER`, `node/1`, or `outside`.
     pub from: String,
-    /// Who is asked: the same, `localhost`, or an address.
+    /// Who is asked: the same, `localhost`, an address, `service/NAME` or `balancer/NAME`.
     pub to: String,
     /// Port; default 8080 for HTTP, else 7070.
     #[serde(default)]

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
 
-use super::model::{Scenario, Step};
+use super::model::{Dial, Scenario, Step};
 use super::number::{Pause, duration};
 
 /// A scenario and where it came from.
@@ -90,6 +90,9 @@ pub fn parse(text: &str) -> Result<Scenario> {
         place(&scenario, &flow.from, &mut mistakes);
         place(&scenario, &flow.to, &mut mistakes);
     }
+    for dial in &scenario.always.dials {
+        dialled(&scenario, dial, &mut mistakes);
+    }
     let controls = scenario
         .controls
         .iter()
@@ -135,10 +138,11 @@ fn check(scenario: &Scenario, steps: &[Step], mistakes: &mut Vec<String>) {
         match step {
             Step::Connect(what) => {
                 place(scenario, &what.from, mistakes);
-                if what.to != "localhost" && what.to.parse::<std::net::IpAddr>().is_err() {
-                    place(scenario, &what.to, mistakes);
+                if what.to != "localhost" {
+                    target(scenario, &what.to, mistakes);
                 }
             }
+            Step::Dial(what) => dialled(scenario, what, mistakes),
             Step::Exec(what) => place(scenario, &what.place, mistakes),
             Step::Probe(what) => {
                 place(scenario, &what.from, mistakes);
@@ -157,6 +161,20 @@ fn check(scenario: &Scenario, steps: &[Step], mistakes: &mut Vec<String>) {
     }
 }
 
+fn dialled(scenario: &Scenario, what: &Dial, mistakes: &mut Vec<String>) {
+    mistakes.extend(duration(&what.timeout).err());
+    place(scenario, &what.from, mistakes);
+    target(scenario, &what.to, mistakes);
+}
+
+/// Is it a place, an address or a Service?
+fn target(scenario: &Scenario, text: &str, mistakes: &mut Vec<String>) {
+    let is_service = text.starts_with("service/") || text.starts_with("balancer/");
+    if !is_service && text.parse::<std::net::IpAddr>().is_err() {
+        place(scenario, text, mistakes);
+    }
+}
+
 /// Is it a pod, one of a group of pods, a node or a place?
 fn place(scenario: &Scenario, text: &str, mistakes: &mut Vec<String>) {
     let known = |name: &str| {
@@ -170,7 +188,11 @@ fn place(scenario: &Scenario, text: &str, mistakes: &mut Vec<String>) {
     let is_node = text
         .strip_prefix("node/")
         .is_some_and(|number| number.parse::<u32>().is_ok_and(|n| n > 0));
-    if !(is_node || text.contains("${") || matches!(text, "outside" | "machine") || known(pod)) {
+    if !(is_node
+        || text.contains("${")
+        || matches!(text, "outside" | "machine" | "switch")
+        || known(pod))
+    {
         let pods: Vec<&str> = scenario.pods.keys().map(String::as_str).collect();
         mistakes.push(format!(
             "{text:?} is nowhere: write a pod of this file ({}), POD/CONTAINER, node/1 or outside",

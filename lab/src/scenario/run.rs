@@ -70,12 +70,19 @@ async fn whole(stage: &mut Stage<'_>) -> Result<()> {
     let flows = step::flow::start(stage, &scenario.always.flows, None, 0)
         .await
         .context("always.flows")?;
+    let dials = step::dial::start(stage, &scenario.always.dials, None)
+        .await
+        .context("always.dials")?;
     let endpoints =
         Endpoints::watch(stage.lab, &stage.namespace, &scenario.always.endpoints).await?;
     let mut result = step::all(stage, &scenario.steps).await;
     result = with(result, endpoints.judge());
     result = with(result, always(stage, &ready).await);
     result = with(result, stop(stage, flows).await);
+    for dialling in dials {
+        let judged = step::dial::finish(stage, dialling).await;
+        result = with(result, judged.context("always.dials"));
+    }
     result?;
     for control in &scenario.controls {
         run_control(stage, control)

@@ -23,6 +23,7 @@ pub fn spot<'a>(lab: &'a Lab, pods: &Pods, text: &str) -> Result<Spot<'a>> {
     }
     match text {
         "outside" => Ok(lab.outside()),
+        "switch" => Ok(Spot::Place(lab.switch())),
         "machine" => Ok(Spot::Machine),
         _ => {
             let (pod, container) = text

@@ -11,6 +11,7 @@ use super::{objects, pods, template};
 
 mod churn;
 mod connect;
+pub mod dial;
 mod exec;
 mod expect;
 mod fault;
@@ -58,6 +59,7 @@ pub async fn one(stage: &mut Stage<'_>, step: &Step) -> Result<()> {
         Step::Expect(what) => expect::object(stage, what).await,
         Step::Event(what) => expect::event(stage, what).await,
         Step::Connect(what) => connect::run(stage, what).await,
+        Step::Dial(what) => dial::step(stage, what).await,
         Step::Exec(what) => exec::run(stage, what).await,
         Step::Processes(what) => fault::processes(stage, what).await,
         Step::Probe(what) => flow::step(stage, what).await,
@@ -99,6 +101,7 @@ pub fn title(step: &Step) -> String {
         Step::Expect(what) => format!("expect {} {}", what.object.kind, what.object.name),
         Step::Event(what) => format!("event {}", what.reason.as_deref().unwrap_or(&what.message)),
         Step::Connect(what) => format!("connect {} to {}", what.from, what.to),
+        Step::Dial(what) => format!("dial {} from {}", what.to, what.from),
         Step::Exec(what) => format!("exec {} in {}", what.command.join(" "), what.place),
         Step::Processes(what) => format!("processes {}", what.process),
         Step::Probe(what) => format!("probe {} to {}", what.from, what.to),

@@ -11,7 +11,7 @@ use crate::probe::connect::{Ending, Outcome, Protocol};
 use crate::scenario::lab::{self, probe_program};
 use crate::scenario::model::{Connect, Family};
 use crate::scenario::stage::Stage;
-use crate::scenario::{spot, wait};
+use crate::scenario::{services, spot, wait};
 
 pub(super) async fn run(stage: &mut Stage<'_>, what: &Connect) -> Result<()> {
     let families = stage.families(&what.families);
@@ -30,7 +30,7 @@ pub(super) async fn run(stage: &mut Stage<'_>, what: &Connect) -> Result<()> {
 
 async fn once(stage: &Stage<'_>, what: &Connect, family: Family) -> Result<()> {
     let target = stage.fill(&what.to)?;
-    let to = spot::address(stage.lab, &stage.pods, &target, family)?;
+    let to = services::address(stage, &target, family).await?;
     let outcome = ask(stage, what, to).await?;
     if outcome.ending != what.ends {
         let why = outcome.error.unwrap_or_default();

@@ -9,8 +9,8 @@ use crate::probe::flow::{Received, Sent};
 use crate::scenario::lab::probe_program;
 use crate::scenario::model::{Family, Flow};
 use crate::scenario::process::Process;
-use crate::scenario::spot;
 use crate::scenario::stage::{Stage, Tally};
+use crate::scenario::{services, spot};
 
 /// The first UDP port of receivers; each takes the next.
 const PORT: u16 = 9000;
@@ -84,7 +84,8 @@ pub async fn start(
             let receiver = Process::start(&to, &argv)?
                 .ready(Duration::from_secs(10))
                 .await?;
-            let address = spot::address(stage.lab, &stage.pods, &what.to, family)?;
+            let target = what.via.as_deref().unwrap_or(&what.to);
+            let address = services::address(stage, target, family).await?;
             let mut argv = vec![program.clone(), "probe".to_owned(), "send".to_owned()];
             argv.push(SocketAddr::new(address, port).to_string());
             argv.push(format!("--rate={}", what.rate));
