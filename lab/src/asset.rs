@@ -79,7 +79,7 @@ pub struct Source {
 }
 
 impl Source {
-    /// Finds or makes all programs, or those of the assets that are named.
+    /// Finds or makes all programs that labs run, or those of the assets that are named.
     pub fn programs(
         &self,
         kubernetes: &str,
@@ -94,7 +94,8 @@ impl Source {
                 known.join(", ")
             );
         }
-        assets.retain(|asset| names.is_empty() || names.contains(&asset.name));
+        assets
+            .retain(|asset| (names.is_empty() && !asset.on_demand) || names.contains(&asset.name));
         let mut programs = BTreeMap::new();
         for asset in assets {
             let (asset, modules) = self.module_of(asset, kubernetes)?;

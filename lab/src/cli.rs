@@ -14,17 +14,19 @@ use crate::address::{Families, MAX_NODES, MAX_SEGMENTS};
 use crate::asset::{Source, versions};
 use crate::bench::BenchArgs;
 use crate::cluster::Cluster;
+use crate::conformance::ConformanceArgs;
 use crate::name::LabName;
 use crate::place::init;
 use crate::progress::Progress;
 use crate::scenario::RunArgs;
 use crate::state::{Cni, Options};
 use crate::up::{self, Environment};
+use crate::upstream_e2e::UpstreamE2eArgs;
 use crate::{doctor, down, forward, image, paths};
 
 const AFTER_HELP: &str = "\
 Exit codes: 0 it worked; 1 it failed, and standard error says why; 2 the arguments were wrong;
-3 scenarios ran and some failed; `exec` and `kubectl` end with the code of what they ran.
+3 scenarios ran and some failed; `conformance` ends with 1 if cases disagree and 2 if a file could not be read; `exec` and `kubectl` end with the code of what they ran.
 
 Environment: WEFT_LAB (--name), WEFT_STATE, WEFT_CACHE, WEFT_ASSETS, WEFT_PROGRAMS, WEFT_SOURCE.";
 
@@ -123,6 +125,10 @@ enum Subject {
     Schema,
     /// Run a benchmark against its peers.
     Bench(BenchArgs),
+    /// Judge conformance suites.
+    Conformance(ConformanceArgs),
+    /// Run Kubernetes' own end-to-end tests on a lab.
+    UpstreamE2e(UpstreamE2eArgs),
     /// Say what this machine lacks, and the line that installs it.
     Doctor,
     /// Print a completion script for a shell.
@@ -251,6 +257,10 @@ fn dispatch(cli: &Cli) -> Result<ExitCode> {
         }
         Subject::Schema => println!("{:#}", crate::scenario::schema()),
         Subject::Bench(args) => return crate::bench::run(args, &env, &places.name),
+        Subject::Conformance(args) => return crate::conformance::run(args),
+        Subject::UpstreamE2e(args) => {
+            return crate::upstream_e2e::run(&env, &open(places)?, args);
+        }
         Subject::Doctor => return doctor::print(&env),
         Subject::Completion { shell } => {
             clap_complete::generate(
@@ -365,7 +375,8 @@ fn assets(env: &Environment, list: bool, kubernetes: Option<&str>, names: &[Stri
     let pinned = versions::version_of("kubernetes")?;
     let kubernetes = kubernetes.unwrap_or(&pinned);
     if list {
-        for asset in versions::pinned()? {
+        let assets = versions::pinned()?.into_iter();
+        for asset in assets.filter(|asset| !asset.on_demand) {
             let (asset, modules) = env.source.module_of(asset, kubernetes)?;
             println!("{}", env.source.cache_dir(&asset, &modules)?.display());
         }

@@ -65,6 +65,7 @@ pub fn specs(programs: &Programs, programs_dir: &Path) -> Vec<ImageSpec> {
             })
             .collect(),
         entrypoint: entrypoint.iter().map(|word| (*word).to_owned()).collect(),
+        command: Vec::new(),
     };
     let agent = vec![
         ("weft-agent", own("weft-agent")),
@@ -122,7 +123,7 @@ pub fn make(specs: &[ImageSpec], cache: &Path, progress: &Progress) -> Result<Ve
 pub fn stamp(spec: &ImageSpec) -> Result<String> {
     let mut hash = Sha256::new();
     hash.update(&spec.name);
-    for word in &spec.entrypoint {
+    for word in spec.entrypoint.iter().chain(&spec.command) {
         hash.update([0]);
         hash.update(word);
     }
@@ -207,6 +208,7 @@ mod tests {
                 source: PathBuf::from("/nowhere/weft-agent"),
             }],
             entrypoint: Vec::new(),
+            command: Vec::new(),
         };
         let error = stamp(&spec).unwrap_err().to_string();
         assert!(

@@ -44,10 +44,10 @@ pub fn build(asset: &Asset, modules: &Path, into: &Path, progress: &Progress) ->
     };
     install_packages(asset, progress)?;
     let log_file = into.join("build.log");
-    for (program, package) in &asset.programs {
+    for program in asset.programs.keys() {
         let step = progress.step(&format!("building {program} {}", asset.version));
         let log = fs::File::create(&log_file)?;
-        let status = command(asset, &go, package, &into.join(program))
+        let status = command(asset, &go, program, &into.join(program))
             .current_dir(modules)
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
@@ -70,16 +70,21 @@ pub fn build(asset: &Asset, modules: &Path, into: &Path, progress: &Progress) ->
     Ok(())
 }
 
-fn command(asset: &Asset, go: &Path, package: &str, output: &Path) -> Command {
+fn command(asset: &Asset, go: &Path, program: &str, output: &Path) -> Command {
     let mut command = Command::new("nice");
+    command.arg(go);
+    if asset.tests.iter().any(|test| test == program) {
+        command.args(["test", "-c"]);
+    } else {
+        command.arg("build");
+    }
     command
-        .arg(go)
-        .args(["build", "-trimpath", "-buildvcs=false", "-ldflags"])
+        .args(["-trimpath", "-buildvcs=false", "-ldflags"])
         .arg(link_flags(asset))
         .arg(format!("-tags={}", asset.tags.join(",")))
         .arg("-o")
         .arg(output)
-        .arg(package)
+        .args(asset.programs.get(program))
         .env("CGO_ENABLED", if asset.cgo { "1" } else { "0" })
         .env_remove("GOFLAGS")
         .env("GOWORK", "off");
@@ -95,8 +100,8 @@ fn link_flags(asset: &Asset) -> String {
     flags.join(" ")
 }
 
-/// Installs what building needs with apt-get, where that is possible, and says what is missing elsewhere.
-fn install_packages(asset: &Asset, progress: &Progress) -> Result<()> {
+/// Installs what building or an image needs with apt-get, where that is possible, and says what is missing elsewhere.
+pub fn install_packages(asset: &Asset, progress: &Progress) -> Result<()> {
     let missing: Vec<&str> = asset
         .packages
         .iter()
@@ -112,7 +117,7 @@ fn install_packages(asset: &Asset, progress: &Progress) -> Result<()> {
     );
     let Some(apt) = search("apt-get").filter(|_| nix::unistd::geteuid().is_root()) else {
         bail!(
-            "building {} needs {}: as root, {line}",
+            "{} needs {}: as root, {line}",
             asset.name,
             missing.join(", ")
         );
@@ -137,6 +142,9 @@ fn is_installed(package: &str) -> bool {
     match package {
         "gcc" => search("gcc").is_some(),
         "pkg-config" => search("pkg-config").is_some(),
+        "curl" => search("curl").is_some(),
+        "netcat-openbsd" => search("nc").is_some(),
+        "bind9-dnsutils" => search("dig").is_some(),
         "libseccomp-dev" => PathBuf::from("/usr/include/seccomp.h").exists(),
         _ => false,
     }

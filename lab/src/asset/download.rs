@@ -16,6 +16,9 @@ use crate::progress::Progress;
 
 /// Fetches all programs of an asset into `into`.
 pub fn fetch(asset: &Asset, into: &Path, progress: &Progress) -> Result<()> {
+    if asset.download.url.is_empty() {
+        bail!("it is not published as programs");
+    }
     if search("curl").is_none() {
         bail!("cannot be downloaded without curl");
     }

@@ -35,6 +35,12 @@ pub struct Asset {
     /// What makes each program print its version; without it, `$PATH` is not trusted.
     #[serde(default)]
     pub version_arguments: BTreeMap<String, Vec<String>>,
+    /// Programs of this asset that are a package's tests (`go test -c`).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tests: Vec<String>,
+    /// Made only when asked for by name: no lab needs it to run.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub on_demand: bool,
     /// Where its project publishes it.
     pub download: Download,
 }
@@ -43,7 +49,7 @@ pub struct Asset {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Download {
-    /// Address of the archive, or of each program.
+    /// Address of the archive, or of each program; empty: it is published as modules alone.
     pub url: String,
     /// Address of its SHA-256 sum.
     pub checksum: String,

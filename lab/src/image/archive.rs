@@ -29,6 +29,8 @@ pub struct ImageSpec {
     pub files: Vec<ImageFile>,
     /// What runs.
     pub entrypoint: Vec<String>,
+    /// Its arguments where a container gives none.
+    pub command: Vec<String>,
 }
 
 const CONFIG_TYPE: &str = "application/vnd.oci.image.config.v1+json";
@@ -48,6 +50,7 @@ pub fn write(spec: &ImageSpec, reference: &str, file: &Path) -> Result<String> {
         "os": "linux",
         "config": {
             "Entrypoint": spec.entrypoint,
+            "Cmd": spec.command,
             "Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/"],
             "WorkingDir": "/",
         },
@@ -151,6 +154,7 @@ mod tests {
                 source: source.to_owned(),
             }],
             entrypoint: vec!["/program".to_owned()],
+            command: Vec::new(),
         }
     }
 

@@ -1,0 +1,60 @@
+//! Every file of the services suite agrees, and a file that is wrong about one thing does not.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+use weft_lab::conformance::{read, services};
+
+fn files() -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/conformance/services");
+    let entries = std::fs::read_dir(folder).unwrap();
+    let files = entries.map(|entry| entry.unwrap().path());
+    files
+        .filter(|file| {
+            file.extension()
+                .is_some_and(|extension| extension == "yaml")
+        })
+        .collect()
+}
+
+fn disagreements(value: &Value) -> Vec<String> {
+    let cases = services::judge(value, false).unwrap();
+    assert!(!cases.is_empty());
+    let different = cases
+        .iter()
+        .filter(|case| !services::all_agree(std::slice::from_ref(case)));
+    different.map(|case| format!("{case:?}")).collect()
+}
+
+#[test]
+fn services_do_what_every_file_says() {
+    let files = files();
+    assert!(files.len() > 30, "only {} files", files.len());
+    for file in files {
+        let content = read::file(&file).unwrap();
+        let different = disagreements(&content.value);
+        assert!(different.is_empty(), "{}: {different:#?}", file.display());
+    }
+}
+
+#[test]
+fn another_endpoint_another_source_and_another_end_are_noticed() {
+    let file = files()
+        .into_iter()
+        .find(|file| file.ends_with("masquerade.yaml"))
+        .unwrap();
+    let content = read::file(&file).unwrap();
+    assert!(disagreements(&content.value).is_empty());
+    for wrong in [
+        serde_json::json!({"endpoints": ["10.180.0.1:80"], "masquerade": false}),
+        serde_json::json!({"endpoints": ["10.180.0.1:80", "10.180.1.1:80"], "masquerade": true}),
+        serde_json::json!({"endpoints": ["10.180.0.1:80", "10.180.1.1:80"], "masquerade": false, "affinity": 5}),
+        serde_json::json!("drop"),
+        serde_json::json!("reject"),
+        serde_json::json!("untouched"),
+    ] {
+        let mut value = content.value.clone();
+        value["stages"][0]["flows"][0]["expect"] = wrong.clone();
+        assert_eq!(disagreements(&value).len(), 1, "{wrong}");
+    }
+}
