@@ -10,6 +10,7 @@ pub mod diff;
 pub mod finding;
 pub mod names;
 pub mod plan;
+pub mod policy;
 pub mod services;
 pub mod view;
 pub mod zones;

@@ -7,5 +7,6 @@
 mod alloc_model;
 mod cluster;
 mod golden;
+mod policy;
 mod properties;
 mod services;

@@ -1,0 +1,18 @@
+//! Network policies: from NetworkPolicy and ClusterNetworkPolicy objects to elements of a few maps.
+//!
+//! A peer's address leads to an *identity* (what policies can ask about it), the identity to a *class*
+//! (identities that no policy in force on this node tells apart), and link, class, protocol and port
+//! of a local pod to a verdict. Which rule wins is settled here, never by the order of look-ups.
+//! Elements are rendered in units (an address, an identity, a local pod) and never kept in the plan;
+//! an update is the difference of the units that it touched. The chains are ordinary facts
+//! (`compile::policy`).
+
+pub mod object;
+mod ports;
+mod selector;
+
+pub use object::{
+    Action, Network, Peer, PodPort, Pods, Policy, PolicyKind, PolicyName, PortMatch, Rule, Tier,
+};
+pub use ports::{Part, PortSet};
+pub use selector::{Labels, Selector};
