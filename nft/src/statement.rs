@@ -89,7 +89,7 @@ pub enum Class {
     },
 }
 
-/// What a packet does to an element of a dynamic set (`NFT_DYNSET_OP_*`). All end the rule where they
+/// What a packet does to an element of a dynamic set (`NFT_DYNSET_OP_*`). The first two end the rule where they
 /// fail, as in a full set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Operation {
@@ -97,7 +97,7 @@ pub enum Operation {
     Add,
     /// Makes it, or begins its time anew; data that is there stays.
     Update,
-    /// Deletes it; where it is not there the rule ends.
+    /// Deletes it; the rule goes on whether it was there or not. Not for maps.
     Delete,
 }
 

@@ -46,6 +46,8 @@ pub struct Tracer<'t> {
     table: &'t Table,
     sets: BTreeMap<&'t str, Index<'t>>,
     calls: BTreeMap<Hook, Vec<Call<'t>>>,
+    /// Whether IPv4 and IPv6 connections are tracked.
+    tracks: [bool; 2],
 }
 
 impl<'t> Tracer<'t> {
@@ -65,6 +67,7 @@ impl<'t> Tracer<'t> {
             sets: sets
                 .map(|(name, set)| (name.as_str(), Index::new(set)))
                 .collect(),
+            tracks: path::tracks(table),
             calls: hooks.map(|hook| (hook, path::calls(hook, table))).into(),
         }
     }

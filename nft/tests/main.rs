@@ -15,3 +15,4 @@ mod namespace;
 mod owner;
 mod sample;
 mod text;
+mod trace;

@@ -6,7 +6,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::Packet;
-use crate::{Hook, ct_state, ct_status};
+use crate::{Hook, ct_state, ct_status, l4proto};
 
 /// `IPS_SRC_NAT_DONE`: the source's translation, or that there is none, is settled.
 const SNAT_DONE: u32 = 1 << 7;
@@ -111,12 +111,24 @@ impl Connection {
         }
     }
 
-    /// The same connection once both sides were heard.
+    /// The same connection once its first packet is through the node.
+    #[must_use]
+    pub fn confirmed(self) -> Self {
+        Self {
+            status: self.status | ct_status::CONFIRMED,
+            ..self
+        }
+    }
+
+    /// The same connection once both sides were heard and, in TCP, the handshake is complete.
     #[must_use]
     pub fn established(self) -> Self {
-        let heard = ct_status::SEEN_REPLY | ct_status::ASSURED | ct_status::CONFIRMED;
+        let assured = match self.protocol {
+            l4proto::TCP => ct_status::ASSURED,
+            _ => 0,
+        };
         Self {
-            status: self.status | heard,
+            status: self.status | ct_status::CONFIRMED | ct_status::SEEN_REPLY | assured,
             ..self
         }
     }

@@ -1,7 +1,7 @@
 //! What became of a packet, and the packets that can follow it.
 
 use super::{Arrival, Connection, Direction, Origin, Packet, Share, Step, Tracking, Update};
-use crate::{Reject, ct_status};
+use crate::{Reject, ct_status, l4proto};
 
 /// What became of a packet.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -92,15 +92,38 @@ impl Trace<'_> {
         Some(Arrival {
             packet: self.outcome.packet.answered(),
             origin,
-            tracking: self.followed(self.direction().opposite()),
+            tracking: match &self.outcome.connection {
+                Some(connection) => {
+                    Tracking::Of(connection.clone().confirmed(), self.direction().opposite())
+                }
+                // A datagram starts a connection anew; no TCP, SCTP or ICMP connection starts
+                // with an answer.
+                None if self.arrival.packet.protocol == l4proto::UDP => Tracking::New,
+                None => Tracking::Invalid,
+            },
         })
     }
 
-    /// A later packet like the one that was traced; none if that got nowhere.
+    /// The same packet once more, before any answer; none if it got nowhere.
+    #[must_use]
+    pub fn again(&self) -> Option<Arrival> {
+        self.like(Connection::confirmed)
+    }
+
+    /// A later packet like the one that was traced, of the established connection; none if that
+    /// got nowhere.
     #[must_use]
     pub fn later(&self) -> Option<Arrival> {
+        self.like(Connection::established)
+    }
+
+    fn like(&self, state: fn(Connection) -> Connection) -> Option<Arrival> {
+        let tracking = match &self.outcome.connection {
+            Some(connection) => Tracking::Of(state(connection.clone()), self.direction()),
+            None => self.arrival.tracking.clone(),
+        };
         self.outcome.arrives().then(|| Arrival {
-            tracking: self.followed(self.direction()),
+            tracking,
             ..self.arrival.clone()
         })
     }
@@ -109,13 +132,6 @@ impl Trace<'_> {
         match self.arrival.tracking {
             Tracking::Of(_, direction) | Tracking::Error(_, direction) => direction,
             Tracking::New | Tracking::Announced | Tracking::Invalid => Direction::Original,
-        }
-    }
-
-    fn followed(&self, direction: Direction) -> Tracking {
-        match &self.outcome.connection {
-            Some(connection) => Tracking::Of(connection.clone().established(), direction),
-            None => Tracking::New,
         }
     }
 }

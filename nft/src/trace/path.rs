@@ -8,7 +8,7 @@ use super::connection::{Direction, End};
 use super::flight::Flight;
 use super::rules::Ended;
 use super::{Attached, Event, Fate, Host, Origin, Tracer, Way};
-use crate::{Base, Chain, ChainKind, Hook, ct_status};
+use crate::{Base, Chain, ChainKind, Field, Hook, NatFamily, Statement, Table, ct_status};
 
 /// `NF_IP_PRI_CONNTRACK`
 const CONNTRACK: i32 = -200;
@@ -32,7 +32,7 @@ pub(super) enum Call<'t> {
 type After<'t> = (Flight<'t>, Option<Fate>);
 
 /// What each hook calls, in order.
-pub(super) fn calls(hook: Hook, table: &crate::Table) -> Vec<Call<'_>> {
+pub(super) fn calls(hook: Hook, table: &Table) -> Vec<Call<'_>> {
     let chains = table.chains.iter();
     let based = chains.filter_map(|(name, chain)| Some((name.as_str(), chain, chain.base?)));
     let translates = based
@@ -60,6 +60,65 @@ pub(super) fn calls(hook: Hook, table: &crate::Table) -> Vec<Call<'_>> {
     calls.extend(others.map(|(name, chain, base)| (base.priority, Call::Chain(name, chain, base))));
     calls.sort_by_key(|(priority, _)| *priority);
     calls.into_iter().map(|(_, call)| call).collect()
+}
+
+/// Whether the kernel tracks IPv4 and IPv6 connections for a table: it does while a rule reads a
+/// connection or translates, and not for a chain of kind nat alone.
+pub(super) fn tracks(table: &Table) -> [bool; 2] {
+    let rules = table.chains.values().flat_map(|chain| &chain.rules);
+    let statements = rules.flat_map(|rule| &rule.statements);
+    let asks = statements.map(|statement| match statement {
+        Statement::Dnat { family, .. } => match family {
+            NatFamily::Ip => [true, false],
+            NatFamily::Ip6 => [false, true],
+        },
+        Statement::Masquerade { .. } => [true; 2],
+        statement => [statement.fields().any(is_of_connection); 2],
+    });
+    asks.fold([false; 2], |[v4, v6], [also_v4, also_v6]| {
+        [v4 | also_v4, v6 | also_v6]
+    })
+}
+
+fn is_of_connection(field: Field) -> bool {
+    match field {
+        Field::CtState
+        | Field::CtStatus
+        | Field::CtDirection
+        | Field::CtOriginalIpSaddr
+        | Field::CtOriginalIpDaddr
+        | Field::CtOriginalIp6Saddr
+        | Field::CtOriginalIp6Daddr
+        | Field::CtProtocol
+        | Field::CtOriginalProtoSrc
+        | Field::CtOriginalProtoDst
+        | Field::CtLabel => true,
+        Field::Iif
+        | Field::Iifname
+        | Field::Iifgroup
+        | Field::Oif
+        | Field::Oifname
+        | Field::Oifgroup
+        | Field::L4proto
+        | Field::Nfproto
+        | Field::Mark
+        | Field::Priority
+        | Field::Random { .. }
+        | Field::IpSaddr
+        | Field::IpDaddr
+        | Field::Ip6Saddr
+        | Field::Ip6Daddr
+        | Field::ThSport
+        | Field::ThDport
+        | Field::TcpSport
+        | Field::TcpDport
+        | Field::UdpSport
+        | Field::UdpDport
+        | Field::SctpSport
+        | Field::SctpDport
+        | Field::Icmpv6Type
+        | Field::FibDaddrType => false,
+    }
 }
 
 impl<'t> Tracer<'t> {
@@ -151,7 +210,10 @@ impl<'t> Tracer<'t> {
     fn call(&self, mut flight: Flight<'t>, host: &Host, call: &Call<'t>) -> Vec<After<'t>> {
         match call {
             Call::Track => {
-                flight.track();
+                let [v4, v6] = self.tracks;
+                if if flight.is_v4() { v4 } else { v6 } {
+                    flight.track();
+                }
                 vec![(flight, None)]
             }
             Call::Translate(chains) => self.translate(flight, host, chains),

@@ -13,7 +13,7 @@ use super::load::load_all;
 use super::{Contents, Event, Host, Place, Step, Tracer, Update};
 use crate::{
     Base, Chain, Class, Data, Field, Match, NatFamily, NatTarget, Operation, Operator, Policy,
-    Reject, Right, Rule, Statement, Type, Value, Verdict,
+    Reject, Right, Rule, Statement, Type, Value, Verdict, ct_status,
 };
 
 /// How a base chain ended.
@@ -270,7 +270,7 @@ impl<'t> Tracer<'t> {
                     });
                 }
             },
-            Statement::Masquerade { fully_random: _ } => masquerade(&mut flight, host),
+            Statement::Masquerade { fully_random } => masquerade(&mut flight, host, *fully_random),
             Statement::Notrack => {
                 let flow = flight.notrack();
                 (Event::Notrack, flow)
@@ -547,7 +547,7 @@ fn dnat<'t>(
     (Event::Dnat(to), Onward::Ended(Ended::Accepted))
 }
 
-fn masquerade<'t>(flight: &mut Flight<'t>, host: &Host) -> (Event<'t>, Onward) {
+fn masquerade<'t>(flight: &mut Flight<'t>, host: &Host, fully_random: bool) -> (Event<'t>, Onward) {
     let like = flight.packet.destination;
     let source = flight.oif.and_then(|link| host.source(link, like));
     let Some(source) = source else {
@@ -557,6 +557,10 @@ fn masquerade<'t>(flight: &mut Flight<'t>, host: &Host) -> (Event<'t>, Onward) {
         return unknown("masquerade works in translation chains alone".to_owned());
     };
     connection.translate(End::Source, source, None);
+    if fully_random {
+        // The port changes even if the address does not.
+        connection.status |= ct_status::SNAT;
+    }
     let to = connection.reply.destination;
     (Event::Masquerade(Some(to)), Onward::Ended(Ended::Accepted))
 }
@@ -620,7 +624,7 @@ impl<'t> Flight<'t> {
                 return (Event::Unchanged("the element is there already"), Onward::On);
             }
             (Operation::Delete, None) => {
-                return (Event::Unchanged("the element is not there"), Onward::Break);
+                return (Event::Unchanged("the element is not there"), Onward::On);
             }
             (Operation::Add | Operation::Update, None)
                 if self.is_full(index, &update.set, host) =>
