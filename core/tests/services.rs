@@ -1,6 +1,9 @@
 //! Services: conformance rows by choice and by tracer, golden files, and properties of updates.
 
+mod cluster;
 mod conformance;
+mod oracle;
+mod properties;
 
 use weft_core::compile;
 use weft_core::services::Services;

@@ -193,16 +193,17 @@ fn services(family: Family) -> Chain {
 
 /// By the source, to one of two choices or to nowhere.
 fn gate(family: Family) -> Chain {
-    let ranges = [false, true].map(|inside| Code::Gate {
-        ranges: true,
-        inside,
-    });
-    let ranges = ranges.map(|code| Value::ClassId(code.value()));
+    let gates = |wanted: fn(bool, bool) -> bool| {
+        let all = [(true, false), (false, true), (true, true)].into_iter();
+        let gates = all.filter(move |(ranges, inside)| wanted(*ranges, *inside));
+        let values = gates.map(|(ranges, inside)| Code::Gate { ranges, inside }.value());
+        Statement::is_any(Field::Priority, values.map(Value::ClassId))
+    };
     let from = [source(family)];
     let key = [frontend(family), from.to_vec()].concat();
     Chain::regular([
         Rule::new([
-            Statement::is_any(Field::Priority, ranges),
+            gates(|ranges, _| ranges),
             transport(),
             Statement::not_in_set(key, Bulk::Sources.name(family)),
             Statement::Counter,
@@ -210,10 +211,12 @@ fn gate(family: Family) -> Chain {
         ])
         .with_comment("not a source that the service is for"),
         Rule::new([
+            gates(|_, inside| inside),
             Statement::in_set(from, name(PODS, family)),
             Statement::jump(name(INNER, family)),
         ]),
         Rule::new([
+            gates(|_, inside| inside),
             Statement::in_set(from, name(OWN, family)),
             Statement::jump(name(INNER, family)),
         ]),

@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 
@@ -19,11 +20,11 @@ pub use parse::{service, service_networks, slice, zone};
 
 /// `namespace/name` of a Service.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ServiceName(Box<str>);
+pub struct ServiceName(Arc<str>);
 
 /// `namespace/name` of an EndpointSlice.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct SliceName(Box<str>);
+pub struct SliceName(Arc<str>);
 
 /// A Service that a proxy serves.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -38,9 +38,12 @@ pub struct Services {
     shared: HashMap<(Bulk, IpAddr), u32>,
     /// How many units make each choice.
     picks: BTreeMap<(Family, super::Pick), u32>,
+    /// Choices that the kernel may still make.
+    held: BTreeSet<(Family, super::Pick)>,
     /// Slots of both families.
     slots: [usize; 2],
-    health: BTreeMap<u16, Health>,
+    /// Ready endpoints here by health check node port; the first Service of each port has it.
+    health: BTreeMap<(u16, ServiceName), usize>,
     dirty: BTreeSet<u32>,
     /// Services that are too large, with the limit that they break.
     refused: BTreeMap<u32, Finding>,
@@ -200,7 +203,6 @@ impl Services {
 
     /// Compiles what changed since the last time.
     pub fn compile(&mut self) -> Changes {
-        let picks_before: BTreeSet<_> = self.picks.keys().copied().collect();
         let moved = self.claim();
         let mut delta: HashMap<(Bulk, IpAddr), i64> = HashMap::new();
         let mut touched = Vec::new();
@@ -226,7 +228,8 @@ impl Services {
 
         let after = self.frame();
         let mut before = after.clone();
-        before.picks.extend(picks_before);
+        before.picks.extend(&self.held);
+        self.held.clone_from(&before.picks);
         let changes = Changes {
             before: (self.frame.as_ref() != Some(&before)).then(|| before.clone()),
             batches,
@@ -239,6 +242,7 @@ impl Services {
 
     /// All batches of the last [`Services::compile`] are in the kernel.
     pub fn committed(&mut self) {
+        self.held = self.picks.keys().copied().collect();
         self.numbers.settle();
         self.numbers.adopted = super::numbers::Adopted::default();
     }
@@ -295,8 +299,15 @@ impl Services {
 
     /// Every health check node port that this node serves.
     #[must_use]
-    pub fn health(&self) -> &BTreeMap<u16, Health> {
-        &self.health
+    pub fn health(&self) -> BTreeMap<u16, Health> {
+        let mut health = BTreeMap::new();
+        for ((port, service), ready) in &self.health {
+            health.entry(*port).or_insert_with(|| Health {
+                service: service.clone(),
+                ready: *ready,
+            });
+        }
+        health
     }
 
     /// What is not as wished.
@@ -473,17 +484,11 @@ impl Services {
                 }
             }
         }
-        if let Some((port, _)) = old.health
-            && self
-                .health
-                .get(&port)
-                .is_some_and(|health| health.service == *name)
-        {
-            self.health.remove(&port);
+        if let Some((port, _)) = old.health {
+            self.health.remove(&(port, name.clone()));
         }
         if let Some((port, ready)) = new.health {
-            let service = name.clone();
-            self.health.insert(port, Health { service, ready });
+            self.health.insert((port, name.clone()), ready);
         }
     }
 

@@ -234,11 +234,11 @@ fn endpoints_and_health_checks_are_as_a_user_may_rely_on() {
                 rows += want.len();
                 let mut want = want.clone();
                 want.sort();
-                let served = stand.services.health().iter();
+                let served = stand.services.health().into_iter();
                 let mut have: Vec<Health> = served
                     .map(|(port, health)| Health {
                         service: health.service.to_string(),
-                        port: *port,
+                        port,
                         ready: health.ready,
                     })
                     .collect();
