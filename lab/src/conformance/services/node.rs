@@ -141,9 +141,9 @@ impl Node {
 
     /// Service and ready endpoints of every health check node port.
     pub fn health(&self) -> BTreeMap<u16, (String, usize)> {
-        let served = self.state.health().iter();
+        let served = self.state.health().into_iter();
         served
-            .map(|(port, health)| (*port, (health.service.to_string(), health.ready)))
+            .map(|(port, health)| (port, (health.service.to_string(), health.ready)))
             .collect()
     }
 
