@@ -19,10 +19,13 @@ use crate::name::LabName;
 use crate::place::init;
 use crate::progress::Progress;
 use crate::scenario::RunArgs;
-use crate::state::{Cni, Options};
+use crate::state::{Cni, Options, ProxyMode};
 use crate::up::{self, Environment};
 use crate::upstream_e2e::UpstreamE2eArgs;
 use crate::{doctor, down, forward, image, paths};
+
+/// Whether Weftnet serves Services unless told otherwise.
+const WEFTNET_SERVES: bool = false;
 
 const AFTER_HELP: &str = "\
 Exit codes: 0 it worked; 1 it failed, and standard error says why; 2 the arguments were wrong;
@@ -155,8 +158,8 @@ struct UpArgs {
     /// The Kubernetes version, if not the pinned one.
     #[arg(long)]
     kubernetes: Option<String>,
-    /// What Weftnet leaves to others: kube-proxy does services, CoreDNS does dns. Weftnet has none of
-    /// them yet, so all are left to others in any case.
+    /// What Weftnet leaves to others: kube-proxy does services, CoreDNS does dns. Weftnet has neither
+    /// dns nor policy yet.
     #[arg(long, value_enum, value_delimiter = ',')]
     without: Vec<Part>,
     /// What connects pods.
@@ -165,7 +168,10 @@ struct UpArgs {
     /// A bare cluster, for other plugins: the same as --cni none.
     #[arg(long, conflicts_with = "cni")]
     without_weftnet: bool,
-    /// No kube-proxy.
+    /// How kube-proxy works where services are left to it.
+    #[arg(long, value_enum, default_value_t = ProxyMode::Nftables)]
+    kube_proxy_mode: ProxyMode,
+    /// No kube-proxy, also where services are left to it.
     #[arg(long)]
     no_kube_proxy: bool,
     /// No CoreDNS.
@@ -318,9 +324,9 @@ fn options(args: &UpArgs) -> Result<Options> {
         Some(version) => version.trim_start_matches('v').to_owned(),
         None => versions::version_of("kubernetes")?,
     };
-    // Services, DNS and policy of Weftnet's own arrive with their functions: until then leaving them
-    // out changes nothing, and is accepted so that scripts keep working.
-    let _ = &args.without;
+    // Bare clusters and reference plugins have no services of Weftnet.
+    let is_weftnet = args.cni == Cni::Weftnet && !args.without_weftnet;
+    let others = !is_weftnet || args.without.contains(&Part::Services) || !WEFTNET_SERVES;
     Ok(Options {
         families: args.ip_family,
         placement: (0..args.nodes).map(|node| node % args.segments).collect(),
@@ -330,7 +336,7 @@ fn options(args: &UpArgs) -> Result<Options> {
         } else {
             args.cni
         },
-        kube_proxy: !args.no_kube_proxy,
+        kube_proxy: (others && !args.no_kube_proxy).then_some(args.kube_proxy_mode),
         coredns: !args.no_coredns,
         kubernetes,
         mtu: args.mtu,

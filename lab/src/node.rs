@@ -12,7 +12,7 @@ use crate::image;
 use crate::network;
 use crate::paths::Paths;
 use crate::place::{Daemon, Place};
-use crate::state::{Cni, LabState, NodeRecord};
+use crate::state::{Cni, LabState, NodeRecord, ProxyMode};
 
 /// The runtime's socket inside a node.
 pub const RUNTIME_SOCKET: &str = "/run/containerd/containerd.sock";
@@ -176,7 +176,7 @@ fn kube_proxy_config(state: &LabState, paths: &Paths, node: &str) -> serde_json:
         "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
         "kind": "KubeProxyConfiguration",
         "clientConnection": {"kubeconfig": text(&paths.pki().join("proxy.kubeconfig"))},
-        "mode": "nftables",
+        "mode": state.options.kube_proxy.unwrap_or(ProxyMode::Nftables),
         "clusterCIDR": pods.join(","),
         "hostnameOverride": node,
         // These are the whole machine's, not the node's.

@@ -45,14 +45,24 @@ pub struct Options {
     pub segments: u8,
     /// What connects pods.
     pub cni: Cni,
-    /// Whether kube-proxy does Services.
-    pub kube_proxy: bool,
+    /// How kube-proxy does Services; none: it does not.
+    pub kube_proxy: Option<ProxyMode>,
     /// Whether CoreDNS does DNS.
     pub coredns: bool,
     /// The Kubernetes version.
     pub kubernetes: String,
     /// The MTU of the nodes' links in bytes.
     pub mtu: u32,
+}
+
+/// How kube-proxy writes its rules.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ProxyMode {
+    /// nf_tables.
+    Nftables,
+    /// The iptables program; it must be on the machine.
+    Iptables,
 }
 
 /// One node.
@@ -191,7 +201,7 @@ mod tests {
                 placement: vec![0, 0],
                 segments: 1,
                 cni: Cni::Weftnet,
-                kube_proxy: true,
+                kube_proxy: Some(ProxyMode::Nftables),
                 coredns: true,
                 kubernetes: "1.34.10".to_owned(),
                 mtu: 1500,

@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 
 use crate::address::{DNS_IPV4, DNS_IPV6};
-use crate::asset::Source;
+use crate::asset::{Source, build};
 use crate::cgroup;
 use crate::cluster::Cluster;
 use crate::name::LabName;
@@ -18,7 +18,7 @@ use crate::paths::Paths;
 use crate::place::init::InitConfig;
 use crate::place::{Daemon, Place};
 use crate::progress::Progress;
-use crate::state::{Cni, LabState, Lock, NodeRecord, Options};
+use crate::state::{Cni, LabState, Lock, NodeRecord, Options, ProxyMode};
 use crate::{api, control_plane, doctor, down, image, install};
 
 /// What `up` needs besides the lab's own options.
@@ -54,6 +54,10 @@ pub fn up(
     down::remove(&paths, name)?;
     doctor::check_inotify(options.placement.len() as u64)?;
     let programs = env.source.programs(&options.kubernetes, &[], progress)?;
+    if options.kube_proxy == Some(ProxyMode::Iptables) {
+        let packages = ["iptables".to_owned()];
+        build::install("kube-proxy in this mode", &packages, progress)?;
+    }
     let state = LabState {
         name: name.clone(),
         options: options.clone(),

@@ -43,7 +43,7 @@ fn options() -> Options {
         placement: vec![0, 1],
         segments: 2,
         cni: Cni::Bridge,
-        kube_proxy: false,
+        kube_proxy: None,
         coredns: false,
         kubernetes: versions::version_of("kubernetes").expect("versions are pinned"),
         mtu: 1500,

@@ -102,8 +102,12 @@ fn link_flags(asset: &Asset) -> String {
 
 /// Installs what building or an image needs with apt-get, where that is possible, and says what is missing elsewhere.
 pub fn install_packages(asset: &Asset, progress: &Progress) -> Result<()> {
-    let missing: Vec<&str> = asset
-        .packages
+    install(&asset.name, &asset.packages, progress)
+}
+
+/// Installs Debian packages that `what` needs.
+pub fn install(what: &str, packages: &[String], progress: &Progress) -> Result<()> {
+    let missing: Vec<&str> = packages
         .iter()
         .map(String::as_str)
         .filter(|package| !is_installed(package))
@@ -116,11 +120,7 @@ pub fn install_packages(asset: &Asset, progress: &Progress) -> Result<()> {
         missing.join(" ")
     );
     let Some(apt) = search("apt-get").filter(|_| nix::unistd::geteuid().is_root()) else {
-        bail!(
-            "{} needs {}: as root, {line}",
-            asset.name,
-            missing.join(", ")
-        );
+        bail!("{} needs {}: as root, {line}", what, missing.join(", "));
     };
     let step = progress.step(&format!("installing {}", missing.join(", ")));
     let run = |arguments: &[&str]| {
@@ -142,6 +142,7 @@ fn is_installed(package: &str) -> bool {
     match package {
         "gcc" => search("gcc").is_some(),
         "pkg-config" => search("pkg-config").is_some(),
+        "iptables" => search("iptables").is_some(),
         "curl" => search("curl").is_some(),
         "netcat-openbsd" => search("nc").is_some(),
         "bind9-dnsutils" => search("dig").is_some(),

@@ -43,7 +43,7 @@ impl Rig {
             segments: 1,
             cni: Cni::Weftnet,
             // Its rules would be measured along: the layout is compared with a bare veth by itself.
-            kube_proxy: false,
+            kube_proxy: None,
             coredns: false,
             kubernetes: crate::asset::versions::version_of("kubernetes")?,
             mtu: 1500,

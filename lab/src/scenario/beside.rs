@@ -26,7 +26,7 @@ pub fn run(
     waiting.retain(|one| {
         let lacks = like
             .missing(&one.scenario.requires)
-            .filter(|_| !changes_family(&one.scenario.topology));
+            .filter(|_| !changes_kind(&one.scenario.topology));
         let why = not_in_set(&one.scenario, is_full).or(lacks);
         outcomes.extend(
             why.iter()
@@ -58,8 +58,9 @@ pub fn run(
     outcomes
 }
 
-fn changes_family(topology: &Topology) -> bool {
-    topology.ip_family.is_some()
+/// Whether the lab that is made beside may be able to do what the given one is not.
+fn changes_kind(topology: &Topology) -> bool {
+    topology.ip_family.is_some() || topology.kube_proxy.is_some()
 }
 
 fn failed(one: &Loaded, error: &anyhow::Error) -> Outcome {
@@ -112,6 +113,10 @@ fn options(like: &Options, topology: &Topology) -> Options {
     Options {
         families,
         segments,
+        kube_proxy: topology
+            .kube_proxy
+            .map_or(like.kube_proxy, |proxy| proxy.mode()),
+        coredns: topology.dns.unwrap_or(like.coredns),
         placement: (0..nodes).map(|node| node % segments).collect(),
         ..like.clone()
     }

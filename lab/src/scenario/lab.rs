@@ -122,8 +122,21 @@ impl Lab {
                 options.segments
             )
         });
+        let proxy = topology
+            .kube_proxy
+            .filter(|proxy| proxy.mode() != options.kube_proxy);
+        let proxy = proxy.map(|wanted| {
+            format!(
+                "it needs kube-proxy {wanted:?} and the lab has {:?}",
+                options.kube_proxy
+            )
+        });
+        let dns = topology.dns.filter(|dns| *dns != options.coredns);
+        let dns = dns.map(|wanted| format!("it needs cluster DNS: {wanted}"));
         nodes
             .or(family)
+            .or(proxy)
+            .or(dns)
             .or(segments)
             .or_else(|| self.missing(requires))
     }
@@ -144,6 +157,9 @@ impl Lab {
             Capability::Ipv6 => {
                 (!options.families.has_ipv6()).then(|| "pods have no IPv6".to_owned())
             }
+            Capability::Services => options.kube_proxy.map(|mode| {
+                format!("it is about Weftnet's services, and kube-proxy ({mode:?}) runs")
+            }),
             Capability::NodeExec | Capability::Outside => None,
         })
     }

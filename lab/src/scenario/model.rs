@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::probe::connect::{Ending, Protocol};
+use crate::state::ProxyMode;
 
 mod churn;
 mod dial;
@@ -72,6 +73,8 @@ pub enum Capability {
     NodeExec,
     /// There is a namespace that plays the outside world.
     Outside,
+    /// Weftnet serves Services.
+    Services,
 }
 
 /// In which set a scenario is.
@@ -97,9 +100,38 @@ pub struct Topology {
     /// Exactly so many L2 segments, over which the nodes are spread in turn.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub segments: Option<u8>,
+    /// Who serves Services: `none` is Weftnet itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kube_proxy: Option<KubeProxy>,
+    /// Whether there is a cluster DNS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dns: Option<bool>,
     /// A lab made for this scenario alone, because it leaves the cluster changed.
     #[serde(default)]
     pub own: bool,
+}
+
+/// Whether kube-proxy runs, and how.
+#[derive(Deserialize, Serialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum KubeProxy {
+    /// It does not.
+    None,
+    /// With nf_tables.
+    Nftables,
+    /// With iptables.
+    Iptables,
+}
+
+impl KubeProxy {
+    /// As a lab's option.
+    pub fn mode(self) -> Option<ProxyMode> {
+        match self {
+            Self::None => None,
+            Self::Nftables => Some(ProxyMode::Nftables),
+            Self::Iptables => Some(ProxyMode::Iptables),
+        }
+    }
 }
 
 /// Address families.

@@ -163,6 +163,7 @@ fn check(scenario: &Scenario, steps: &[Step], mistakes: &mut Vec<String>) {
 
 fn dialled(scenario: &Scenario, what: &Dial, mistakes: &mut Vec<String>) {
     mistakes.extend(duration(&what.timeout).err());
+    mistakes.extend(duration(&what.within).err());
     place(scenario, &what.from, mistakes);
     target(scenario, &what.to, mistakes);
 }

@@ -49,6 +49,15 @@ impl Stage<'_> {
     /// What `${…}` may name now.
     pub fn facts(&self) -> Facts {
         let mut facts = spot::facts(self.lab, &self.pods, &self.namespace);
+        let cluster = self.lab.cluster();
+        let kubectl = cluster.state().programs.path("kubectl");
+        let kubectl = format!(
+            "{} --kubeconfig {} --namespace {}",
+            kubectl.display(),
+            cluster.kubeconfig().display(),
+            self.namespace
+        );
+        facts.insert("kubectl".to_owned(), kubectl);
         facts.extend(self.kept.clone());
         let values = self.scenario.values.iter();
         facts.extend(

@@ -45,7 +45,7 @@ impl Making<'_> {
         let (cluster, state) = (self.cluster, self.cluster.state());
         template::wait_for_socket(&cluster.place(&node.name)?, Duration::from_secs(30))?;
         cluster.add_daemon(&node::kubelet(&state, cluster.paths(), node))?;
-        if state.options.kube_proxy {
+        if state.options.kube_proxy.is_some() {
             cluster.add_daemon(&node::kube_proxy(&state, cluster.paths(), &node.name))?;
         }
         Ok(())

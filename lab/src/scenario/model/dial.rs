@@ -44,6 +44,9 @@ pub struct Dial {
     /// Which source address all servers must have seen: a pod, `node/1`, `outside`.
     #[serde(default)]
     pub seen_as: Option<String>,
+    /// For a step: how long it may take until all this is so; each try dials them all.
+    #[serde(default = "within")]
+    pub within: String,
     /// How long one may take.
     #[serde(default = "timeout")]
     pub timeout: String,
@@ -55,6 +58,10 @@ fn tcp() -> Protocol {
 
 fn count() -> Count {
     Count::Same(60)
+}
+
+fn within() -> String {
+    "20s".to_owned()
 }
 
 fn timeout() -> String {

@@ -12,7 +12,7 @@ use crate::scenario::lab::probe_program;
 use crate::scenario::model::{Dial, Family};
 use crate::scenario::process::Process;
 use crate::scenario::stage::Stage;
-use crate::scenario::{services, spot};
+use crate::scenario::{services, spot, wait};
 
 /// How many a second for a whole run, where the file says nothing.
 const RATE: u32 = 20;
@@ -25,15 +25,19 @@ pub struct Dialling {
     process: Process,
 }
 
-/// A fixed number of connections.
+/// A fixed number of connections, again until they end as expected.
 pub(super) async fn step(stage: &mut Stage<'_>, what: &Dial) -> Result<()> {
     let count = what.count.get(stage.is_full);
+    wait::until(time(&what.within)?, async || once(stage, what, count).await).await?;
+    stage.tally.connections += count;
+    Ok(())
+}
+
+async fn once(stage: &Stage<'_>, what: &Dial, count: u64) -> Result<()> {
     let limit = Duration::from_secs(60) + time(&what.timeout)? * u32::try_from(count)?;
     for mut dialling in start(stage, std::slice::from_ref(what), Some(count)).await? {
         let lines = dialling.process.lines(limit).await?;
-        let dialled = read(&lines)?;
-        stage.tally.connections += dialled.tried;
-        judge(stage, &dialling.what, &dialled)
+        judge(stage, &dialling.what, &read(&lines)?)
             .with_context(|| format!("over {}", dialling.family))?;
     }
     Ok(())
