@@ -6,6 +6,7 @@
 //! compares IPv6 addresses the wrong way round (seen on 6.18) and lets through all but those of the address.
 
 mod message;
+mod stale;
 
 use std::net::IpAddr;
 
@@ -93,13 +94,22 @@ impl ConntrackSocket {
     }
 
     fn delete_all_of_family(&mut self, addresses: &[IpAddr]) -> Result<(), Error> {
-        for entry in self.list(addresses)? {
-            match self.acknowledged(&entry)? {
-                None | Some(Errno::ENOENT) => {}
+        let listed = self.list(addresses)?;
+        self.delete_each(&listed)?;
+        Ok(())
+    }
+
+    /// How many of the entries were still there.
+    fn delete_each(&mut self, entries: &[message::Request]) -> Result<u64, Error> {
+        let mut deleted = 0;
+        for entry in entries {
+            match self.acknowledged(entry)? {
+                None => deleted += 1,
+                Some(Errno::ENOENT) => {}
                 Some(errno) => return Err(refused(errno)),
             }
         }
-        Ok(())
+        Ok(deleted)
     }
 
     /// Requests to delete the entries of addresses of one family.
@@ -107,17 +117,26 @@ impl ConntrackSocket {
         let Some(first) = addresses.first() else {
             return Ok(Vec::new());
         };
+        self.dump(&message::list(*first), &|payload| {
+            let mut of = addresses.iter();
+            of.find_map(|address| message::deletion_of(payload, *address))
+        })
+    }
+
+    /// What is to be done about each listed entry.
+    fn dump(
+        &mut self,
+        request: &message::Request,
+        about: &dyn Fn(&[u8]) -> Option<message::Request>,
+    ) -> Result<Vec<message::Request>, Error> {
         self.dumps += 1;
         for _ in 0..ATTEMPTS {
             let sequence = self.transport.take_sequences(1);
             self.transport.drain();
-            let request = message::list(*first);
             self.transport.send(&request.encode(NLM_F_DUMP, sequence))?;
             let mut found = Vec::new();
             let complete = self.transport.read_dump(sequence, &mut |message| {
-                let mut of = addresses.iter();
-                found
-                    .extend(of.find_map(|address| message::deletion_of(message.payload, *address)));
+                found.extend(about(message.payload));
                 Ok(())
             })?;
             if complete {

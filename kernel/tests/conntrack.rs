@@ -2,6 +2,8 @@
 
 use std::net::{IpAddr, UdpSocket};
 
+use weft_core::services::StaleFlows;
+use weft_core::view::Protocol;
 use weft_kernel::conntrack::ConntrackSocket;
 
 use crate::namespace::Namespace;
@@ -139,4 +141,51 @@ fn this_kernel_deletes_without_listing() {
     if version >= (6, 12) {
         assert_eq!(socket.dumps(), 0);
     }
+}
+
+/// Entries to 10.6.0.9, which 10.6.0.2 answers on the same port, and to fd00:6::2, which answers itself.
+fn reconciled(frontends: &[(&str, &[&str])]) -> (u64, Vec<String>) {
+    let node = tracked();
+    assert_eq!(entries_once(&node, 6).len(), 6);
+    let flows: Vec<StaleFlows> = frontends
+        .iter()
+        .map(|(frontend, endpoints)| StaleFlows {
+            protocol: Protocol::Udp,
+            frontend: frontend.parse().unwrap(),
+            endpoints: endpoints.iter().map(|at| at.parse().unwrap()).collect(),
+        })
+        .collect();
+    let mut socket = node.enter(|| ConntrackSocket::open().unwrap());
+    let deleted = socket.delete_stale(&flows).unwrap();
+    (deleted, entries(&node))
+}
+
+#[test]
+fn an_entry_to_an_endpoint_that_is_gone_is_deleted_and_no_other() {
+    let (deleted, left) = reconciled(&[("10.6.0.9:9", &["10.6.0.1:9", "10.6.0.2:10"])]);
+    assert_eq!((deleted, left.len()), (1, 5), "{left:?}");
+    assert_eq!(with(&left, "10.6.0.9"), 0, "{left:?}");
+}
+
+#[test]
+fn entries_to_present_endpoints_and_to_other_ports_stay() {
+    let (deleted, left) = reconciled(&[
+        ("10.6.0.9:9", &["10.6.0.2:9"]),
+        ("10.6.0.9:10", &[]),
+        ("10.6.0.7:9", &[]),
+        ("[fd00:6::1]:10", &[]),
+    ]);
+    assert_eq!((deleted, left.len()), (0, 6), "{left:?}");
+}
+
+#[test]
+fn an_entry_from_before_there_was_an_endpoint_is_deleted() {
+    let frontends: [(&str, &[&str]); 2] = [
+        ("[fd00:6::2]:9", &["[fd00:6::3]:9"]),
+        ("10.6.0.2:9", &["10.6.0.3:9"]),
+    ];
+    let (deleted, left) = reconciled(&frontends);
+    assert_eq!((deleted, left.len()), (2, 4), "{left:?}");
+    // The translated one went to 10.6.0.9.
+    assert_eq!(with(&left, "10.6.0.9"), 1, "{left:?}");
 }

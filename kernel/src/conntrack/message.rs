@@ -1,6 +1,6 @@
 //! ctnetlink messages: what to filter by, and the deletion of a listed entry.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use netlink_packet_core::{DefaultNla, Emitable, NLA_F_NESTED, NLM_F_REQUEST, Nla, NlasIterator};
 
@@ -15,11 +15,18 @@ const CTA_FILTER: u16 = 25;
 const CTA_FILTER_ORIG_FLAGS: u16 = 1;
 const CTA_FILTER_REPLY_FLAGS: u16 = 2;
 const CTA_TUPLE_IP: u16 = 1;
+const CTA_TUPLE_PROTO: u16 = 2;
+const CTA_PROTO_NUM: u16 = 1;
+const CTA_PROTO_SRC_PORT: u16 = 2;
+const CTA_PROTO_DST_PORT: u16 = 3;
 const CTA_IP_V4_SRC: u16 = 1;
 const CTA_IP_V6_SRC: u16 = 3;
 /// Bits of the filter's flags: compare source, or destination.
 const FILTER_SRC: u32 = 1;
 const FILTER_DST: u32 = 2;
+/// And protocol, or destination port.
+const FILTER_PROTO_NUM: u32 = 1 << 3;
+const FILTER_PROTO_DST_PORT: u32 = 1 << 5;
 /// Length of `nfgenmsg`.
 const NFGEN: usize = 4;
 
@@ -101,6 +108,23 @@ impl Request {
     }
 }
 
+/// What entries have in common that are listed: a family, and parts of their original tuple.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Common {
+    pub ipv6: bool,
+    pub protocol: u8,
+    pub destination: Option<IpAddr>,
+    pub port: Option<u16>,
+}
+
+/// What a listed entry says: where its first packet went, and who answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Flow {
+    pub protocol: u8,
+    pub to: SocketAddr,
+    pub answers: SocketAddr,
+}
+
 /// Lists all entries of the address' family.
 pub(super) fn list(address: IpAddr) -> Request {
     Request {
@@ -108,6 +132,73 @@ pub(super) fn list(address: IpAddr) -> Request {
         family: family(address),
         attributes: Vec::new(),
     }
+}
+
+/// Lists entries that have something in common. Kernels before 5.8 list all of the family.
+pub(super) fn list_common(common: &Common) -> Request {
+    let Common {
+        ipv6,
+        protocol,
+        destination,
+        port,
+    } = *common;
+    let mut flags = FILTER_PROTO_NUM;
+    let mut tuple = Vec::new();
+    if let Some(destination) = destination {
+        flags |= FILTER_DST;
+        let end = End {
+            reply: false,
+            destination: true,
+        };
+        let address = DefaultNla::new(end.attribute(destination), octets(destination));
+        tuple.push(nested(CTA_TUPLE_IP, &[address]));
+    }
+    let mut proto = vec![DefaultNla::new(CTA_PROTO_NUM, vec![protocol])];
+    if let Some(port) = port {
+        flags |= FILTER_PROTO_DST_PORT;
+        let port = port.to_be_bytes().to_vec();
+        proto.push(DefaultNla::new(CTA_PROTO_DST_PORT, port));
+    }
+    tuple.push(nested(CTA_TUPLE_PROTO, &proto));
+    let filter = [
+        DefaultNla::new(CTA_FILTER_ORIG_FLAGS, flags.to_ne_bytes().to_vec()),
+        DefaultNla::new(CTA_FILTER_REPLY_FLAGS, 0u32.to_ne_bytes().to_vec()),
+    ];
+    Request {
+        verb: Verb::Get,
+        family: if ipv6 { 10 } else { 2 },
+        attributes: vec![nested(CTA_TUPLE_ORIG, &tuple), nested(CTA_FILTER, &filter)],
+    }
+}
+
+/// Reads a listed entry; none where it has no ports.
+pub(super) fn flow(payload: &[u8]) -> Option<Flow> {
+    let attributes = payload.get(NFGEN..)?;
+    let (original, reply) = (
+        find(attributes, CTA_TUPLE_ORIG)?,
+        find(attributes, CTA_TUPLE_REPLY)?,
+    );
+    let proto = find(original, CTA_TUPLE_PROTO)?;
+    Some(Flow {
+        protocol: *find(proto, CTA_PROTO_NUM)?.first()?,
+        to: socket(original, true)?,
+        answers: socket(reply, false)?,
+    })
+}
+
+/// Destination or source of a tuple.
+fn socket(tuple: &[u8], destination: bool) -> Option<SocketAddr> {
+    let (ip, proto) = (find(tuple, CTA_TUPLE_IP)?, find(tuple, CTA_TUPLE_PROTO)?);
+    let end = u16::from(destination);
+    let address = match find(ip, CTA_IP_V4_SRC + end) {
+        Some(octets) => IpAddr::from(<[u8; 4]>::try_from(octets).ok()?),
+        None => IpAddr::from(<[u8; 16]>::try_from(find(ip, CTA_IP_V6_SRC + end)?).ok()?),
+    };
+    let port = find(proto, CTA_PROTO_SRC_PORT + end)?;
+    Some(SocketAddr::new(
+        address,
+        u16::from_be_bytes(port.try_into().ok()?),
+    ))
 }
 
 /// Deletes the entries that have the address at this end.
@@ -145,6 +236,12 @@ pub(super) fn deletion_of(payload: &[u8], address: IpAddr) -> Option<Request> {
     if !End::ALL.iter().any(is_at) {
         return None;
     }
+    deletion(payload, address.is_ipv6())
+}
+
+/// The deletion of a listed entry.
+pub(super) fn deletion(payload: &[u8], ipv6: bool) -> Option<Request> {
+    let attributes = payload.get(NFGEN..)?;
     // The original tuple and the number of the entry: never another one that has the tuple by now.
     let kept = [(CTA_TUPLE_ORIG, NLA_F_NESTED), (CTA_ZONE, 0), (CTA_ID, 0)];
     let attributes = kept
@@ -158,7 +255,7 @@ pub(super) fn deletion_of(payload: &[u8], address: IpAddr) -> Option<Request> {
         .collect();
     Some(Request {
         verb: Verb::Delete,
-        family: family(address),
+        family: if ipv6 { 10 } else { 2 },
         attributes,
     })
 }
