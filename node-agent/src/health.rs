@@ -3,32 +3,19 @@
 //! One loop does all asynchronous work of this process, so that an answer at all proves that it
 //! turns; `/livez` fails where the engine's thread, the other one, does not. Ready means: the first full plan is in the kernel and the CNI configuration in place.
 
-use std::convert::Infallible;
-use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use futures::StreamExt;
-use futures::stream::FuturesUnordered;
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{CONTENT_TYPE, HeaderValue};
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::{TokioIo, TokioTimer};
-use nix::sys::socket::{setsockopt, sockopt};
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::time::{sleep, timeout};
 
+use crate::http;
 use crate::metrics::Metrics;
 use crate::watch::Synced;
 
-/// Connections at one time.
-const AT_ONCE: usize = 32;
-/// A connection may last so long; probes make a new one each time.
-const CONNECTION_TIMEOUT: Duration = Duration::from_secs(30);
 /// What Prometheus asks for.
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -137,67 +124,11 @@ impl Health {
 
 /// Serves for ever.
 pub async fn run(address: IpAddr, port: u16, health: Arc<Health>, metrics: Arc<Metrics>) {
-    let listener = listen(address, port).await;
-    let mut present = FuturesUnordered::new();
-    loop {
-        tokio::select! {
-            accepted = listener.accept(), if present.len() < AT_ONCE => match accepted {
-                Ok((stream, _)) => present.push(serve(stream, &health, &metrics)),
-                Err(_) => sleep(Duration::from_millis(100)).await,
-            },
-            Some(()) = present.next() => {}
-        }
-    }
-}
-
-/// At an upgrade the worker before this one may still have the port for a moment.
-async fn listen(address: IpAddr, port: u16) -> TcpListener {
-    let mut told = false;
-    loop {
-        let mut result = bind(SocketAddr::new(address, port));
-        if result.is_err() && address.is_ipv6() && address.is_unspecified() {
-            // Without IPv6 in the kernel, every address is every IPv4 address.
-            result = bind(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port));
-        }
-        match result {
-            Ok(listener) => return listener,
-            Err(error) => {
-                if !std::mem::replace(&mut told, true) {
-                    tracing::warn!(%error, %address, port, "failed to listen for health checks; trying again");
-                }
-                sleep(Duration::from_millis(200)).await;
-            }
-        }
-    }
-}
-
-/// `::` takes IPv4 too, whatever the sysctl bindv6only says.
-fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = match address {
-        SocketAddr::V4(_) => TcpSocket::new_v4()?,
-        SocketAddr::V6(_) => {
-            let socket = TcpSocket::new_v6()?;
-            setsockopt(&socket, sockopt::Ipv6V6Only, &false)?;
-            socket
-        }
+    let listener = http::listen(address, port).await;
+    let answer = |request: &Request<Incoming>| {
+        respond(request.method(), request.uri().path(), &health, &metrics)
     };
-    socket.set_reuseaddr(true)?;
-    socket.bind(address)?;
-    socket.listen(128)
-}
-
-async fn serve(stream: TcpStream, health: &Health, metrics: &Metrics) {
-    let service = service_fn(|request: Request<Incoming>| {
-        let response = respond(request.method(), request.uri().path(), health, metrics);
-        async move { Ok::<_, Infallible>(response) }
-    });
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(Duration::from_secs(10))
-        .max_buf_size(8192)
-        .serve_connection(TokioIo::new(stream), service);
-    // A peer that breaks off is no news.
-    let _ = timeout(CONNECTION_TIMEOUT, connection).await;
+    http::serve(listener, answer).await;
 }
 
 fn respond(
@@ -236,8 +167,6 @@ fn respond(
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv6Addr;
-
     use http_body_util::BodyExt;
 
     use super::*;
@@ -287,22 +216,6 @@ mod tests {
         assert_eq!(get("/healthz", &health).await.0, 200);
         health.set_alive(Instant::now());
         assert_eq!(get("/livez", &health).await.0, 200);
-    }
-
-    #[tokio::test]
-    async fn every_address_is_of_both_families() {
-        let listener = bind(SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0))).unwrap();
-        let port = listener.local_addr().unwrap().port();
-        assert!(
-            TcpStream::connect((Ipv4Addr::LOCALHOST, port))
-                .await
-                .is_ok()
-        );
-        assert!(
-            TcpStream::connect((Ipv6Addr::LOCALHOST, port))
-                .await
-                .is_ok()
-        );
     }
 
     #[tokio::test]

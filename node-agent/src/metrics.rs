@@ -1,5 +1,7 @@
-//! What Prometheus reads from `/metrics`: every name begins with `weft_agent_`.
+//! What Prometheus reads from `/metrics`: every name begins with `weft_agent_`, but those of services,
+//! which have kube-proxy's names.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -12,6 +14,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
 use crate::engine::Counters;
+use crate::services::metrics::ServiceMetrics;
 
 /// Bounds of the buckets for CNI requests, in seconds: the goals of the product (10 ms, 40 ms,
 /// 500 ms) are bounds.
@@ -76,6 +79,8 @@ pub struct Metrics {
     pub cni_failures: Family<Failure, Counter>,
     /// 1 once the first full plan is in the kernel.
     pub ready: Gauge,
+    /// What this node does in place of kube-proxy.
+    pub services: Arc<ServiceMetrics>,
     engine: EngineMetrics,
     memory: Gauge,
 }
@@ -96,7 +101,7 @@ struct EngineMetrics {
 impl Default for Metrics {
     fn default() -> Self {
         let mut metrics = Self {
-            registry: Registry::with_prefix("weft_agent"),
+            registry: Registry::default(),
             watch_restarts: Family::default(),
             api_lists: Counter::default(),
             api_requests: Family::default(),
@@ -104,6 +109,7 @@ impl Default for Metrics {
             cni_seconds: Family::new_with_constructor(|| Histogram::new(CNI_SECONDS)),
             cni_failures: Family::default(),
             ready: Gauge::default(),
+            services: Arc::default(),
             engine: EngineMetrics::default(),
             memory: Gauge::default(),
         };
@@ -167,9 +173,12 @@ impl Metrics {
             cni_seconds,
             cni_failures,
             ready,
+            services,
             engine,
             memory,
         } = self;
+        services.register(registry);
+        let registry = registry.sub_registry_with_prefix("weft_agent");
         let version = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
         registry.register("build", "Version of the agent", version);
         registry.register(
@@ -306,9 +315,11 @@ mod tests {
                 "{line} is not in\n{text}"
             );
         }
-        let others = text
-            .lines()
-            .filter(|line| !line.starts_with('#') && !line.starts_with("weft_agent_"));
+        let others = text.lines().filter(|line| {
+            !line.starts_with('#')
+                && !line.starts_with("weft_agent_")
+                && !line.starts_with("kubeproxy_")
+        });
         assert_eq!(others.count(), 0);
     }
 

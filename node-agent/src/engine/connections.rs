@@ -1,14 +1,18 @@
-//! Connections of released addresses, deleted beside the engine: the kernel looks through its whole
-//! table for them, which is too long for a request to wait for. An address rests longer than that.
+//! Connections of released addresses, and UDP connections to endpoints of Services that are gone,
+//! deleted beside the engine: the kernel looks through its whole table for them, which is too long for
+//! a request or an update to wait for. An address rests longer than that.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Instant;
 
+use weft_core::services::StaleFlows;
+use weft_core::view::Protocol;
 use weft_kernel::conntrack::ConntrackSocket;
 use weft_kernel::netlink;
 
@@ -18,22 +22,55 @@ const FEW: u64 = 16_384;
 /// The thread's end; dropped, it waits for what was asked.
 #[derive(Debug)]
 pub(super) struct Connections {
-    addresses: Option<Sender<Vec<IpAddr>>>,
+    asks: Option<Sender<Ask>>,
     thread: Option<JoinHandle<()>>,
     trouble: Arc<Mutex<Option<String>>>,
+}
+
+/// What the thread is asked for.
+#[derive(Debug)]
+enum Ask {
+    /// No entry of these addresses.
+    Forget(Vec<IpAddr>),
+    /// No entry to these frontends that leads elsewhere than to their endpoints.
+    Reconcile(Vec<StaleFlows>),
+}
+
+/// What was asked for and not done yet.
+#[derive(Debug, Default)]
+struct Left {
+    addresses: BTreeSet<IpAddr>,
+    /// Endpoints of each frontend.
+    flows: BTreeMap<(Protocol, SocketAddr), Vec<SocketAddr>>,
+}
+
+impl Left {
+    fn take(&mut self, ask: Ask) {
+        match ask {
+            Ask::Forget(addresses) => self.addresses.extend(addresses),
+            Ask::Reconcile(flows) => self.flows.extend(flows.into_iter().map(|flow| {
+                let StaleFlows {
+                    protocol,
+                    frontend,
+                    endpoints,
+                } = flow;
+                ((protocol, frontend), endpoints)
+            })),
+        }
+    }
 }
 
 impl Connections {
     /// Starts the thread in the calling thread's network namespace.
     pub(super) fn new(sysctl_dir: PathBuf) -> io::Result<Self> {
-        let (addresses, asked) = channel();
+        let (asks, asked) = channel();
         let trouble = Arc::<Mutex<Option<String>>>::default();
         let told = Arc::clone(&trouble);
         let thread = std::thread::Builder::new()
             .name("engine-connections".to_owned())
             .spawn(move || work(&asked, &sysctl_dir, &told))?;
         Ok(Self {
-            addresses: Some(addresses),
+            asks: Some(asks),
             thread: Some(thread),
             trouble,
         })
@@ -41,8 +78,21 @@ impl Connections {
 
     /// Has the entries of these addresses deleted.
     pub(super) fn forget(&self, addresses: Vec<IpAddr>) {
-        if let Some(sender) = self.addresses.as_ref().filter(|_| !addresses.is_empty()) {
-            let _ = sender.send(addresses);
+        if !addresses.is_empty() {
+            self.ask(Ask::Forget(addresses));
+        }
+    }
+
+    /// Has the entries deleted that lead to endpoints that are gone.
+    pub(super) fn reconcile(&self, flows: Vec<StaleFlows>) {
+        if !flows.is_empty() {
+            self.ask(Ask::Reconcile(flows));
+        }
+    }
+
+    fn ask(&self, ask: Ask) {
+        if let Some(asks) = &self.asks {
+            let _ = asks.send(ask);
         }
     }
 
@@ -57,39 +107,64 @@ impl Connections {
 
 impl Drop for Connections {
     fn drop(&mut self) {
-        self.addresses = None;
+        self.asks = None;
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
     }
 }
 
-fn work(asked: &Receiver<Vec<IpAddr>>, sysctl_dir: &Path, told: &Mutex<Option<String>>) {
+fn work(asked: &Receiver<Ask>, sysctl_dir: &Path, told: &Mutex<Option<String>>) {
     let mut socket = None;
-    let mut left: BTreeSet<IpAddr> = BTreeSet::new();
-    while let Ok(addresses) = asked.recv() {
-        left.extend(addresses);
-        left.extend(asked.try_iter().flatten());
-        let outcome = delete(&mut socket, &left, entries(sysctl_dir));
-        // What failed is tried again with the next.
-        if outcome.is_ok() {
-            left.clear();
-        }
-        *told.lock().unwrap_or_else(PoisonError::into_inner) = outcome.err().map(|error| {
-            format!("failed to delete the connections of released addresses: {error}")
-        });
+    let mut left = Left::default();
+    while let Ok(ask) = asked.recv() {
+        let start = Instant::now();
+        left.take(ask);
+        asked.try_iter().for_each(|ask| left.take(ask));
+        let outcome = work_off(&mut socket, &mut left, sysctl_dir);
+        *told.lock().unwrap_or_else(PoisonError::into_inner) = outcome
+            .err()
+            .map(|error| format!("failed to delete connections: {error}"));
+        // Of a series of updates, one listing serves all that come while it is made and as long again.
+        std::thread::sleep(start.elapsed());
     }
 }
 
-fn delete(
+/// What fails is tried again with the next.
+fn work_off(
     socket: &mut Option<ConntrackSocket>,
-    addresses: &BTreeSet<IpAddr>,
-    entries: u64,
+    left: &mut Left,
+    sysctl_dir: &Path,
 ) -> Result<(), netlink::Error> {
     let socket = match socket {
         Some(socket) => socket,
         None => socket.insert(ConntrackSocket::open()?),
     };
+    if !left.addresses.is_empty() {
+        delete(socket, &left.addresses, entries(sysctl_dir))?;
+        left.addresses.clear();
+    }
+    let flows = left
+        .flows
+        .iter()
+        .map(|((protocol, frontend), endpoints)| StaleFlows {
+            protocol: *protocol,
+            frontend: *frontend,
+            endpoints: endpoints.clone(),
+        });
+    let flows: Vec<StaleFlows> = flows.collect();
+    if !flows.is_empty() {
+        socket.delete_stale(&flows)?;
+        left.flows.clear();
+    }
+    Ok(())
+}
+
+fn delete(
+    socket: &mut ConntrackSocket,
+    addresses: &BTreeSet<IpAddr>,
+    entries: u64,
+) -> Result<(), netlink::Error> {
     let addresses: Vec<IpAddr> = addresses.iter().copied().collect();
     if entries <= FEW {
         return socket.delete_all(&addresses);
