@@ -15,5 +15,6 @@ mod namespace;
 mod net;
 mod nft;
 mod pod;
+mod services;
 mod socket;
 mod sysctl;
