@@ -14,7 +14,7 @@ mod nat;
 pub mod overlay;
 mod pods;
 mod routes;
-mod services;
+pub(crate) mod services;
 mod spoof;
 pub mod sysctls;
 

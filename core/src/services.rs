@@ -7,6 +7,7 @@
 //! depends on the Service that it is about and on nothing else. The chains and the declarations of
 //! the maps are ordinary facts ([`Frame`], `compile::services`).
 
+mod adopt;
 mod audit;
 mod batches;
 mod bulk;

@@ -12,7 +12,7 @@ use netlink_sys::protocols::NETLINK_NETFILTER;
 use nix::errno::Errno;
 use weft_nft::decode::{Content, Object, Reader};
 use weft_nft::encode::{self, Encoded, Request};
-use weft_nft::{Batch, Change, Table, TableFlags};
+use weft_nft::{Batch, Change, Set, Table, TableFlags};
 
 use crate::netlink::{self, Transport};
 
@@ -97,9 +97,21 @@ impl NftSocket {
     /// # Errors
     /// When the socket fails, or the ruleset changes faster than it can be read.
     pub fn read_table(&mut self, name: &str) -> Result<Found, Error> {
+        self.read_table_without(name, |_| false)
+    }
+
+    /// Reads a table without the elements of some of its sets, which are given by name.
+    ///
+    /// # Errors
+    /// When the socket fails, or the ruleset changes faster than it can be read.
+    pub fn read_table_without(
+        &mut self,
+        name: &str,
+        without: impl Fn(&str) -> bool,
+    ) -> Result<Found, Error> {
         let mut last = netlink::Error::Interrupted;
         for _ in 0..READ_ATTEMPTS {
-            match self.read_once(name) {
+            match self.read_once(name, &without) {
                 Err(Error::Socket(
                     error @ (netlink::Error::Interrupted | netlink::Error::Lost),
                 )) => last = error,
@@ -213,7 +225,40 @@ impl NftSocket {
         }
     }
 
-    fn read_once(&mut self, name: &str) -> Result<Found, Error> {
+    /// Reads one set with its elements; none if there is no such set.
+    ///
+    /// # Errors
+    /// When the socket fails, or the ruleset changes faster than it can be read.
+    pub fn read_set(&mut self, table: &str, set: &str) -> Result<Option<Set>, Error> {
+        let mut last = netlink::Error::Interrupted;
+        for _ in 0..READ_ATTEMPTS {
+            match self.read_set_once(table, set) {
+                Err(Error::Socket(
+                    error @ (netlink::Error::Interrupted | netlink::Error::Lost),
+                )) => last = error,
+                done => return done,
+            }
+        }
+        Err(last.into())
+    }
+
+    fn read_set_once(&mut self, table: &str, set: &str) -> Result<Option<Set>, Error> {
+        let before = self.generation()?;
+        let mut reader = Reader::new(table);
+        for request in [
+            Request::Tables,
+            Request::Sets { table },
+            Request::Elements { table, set },
+        ] {
+            self.dump(request, &mut reader)?;
+        }
+        if self.generation()? != before {
+            return Err(netlink::Error::Interrupted.into());
+        }
+        Ok(reader.finish().sets.remove(set))
+    }
+
+    fn read_once(&mut self, name: &str, without: impl Fn(&str) -> bool) -> Result<Found, Error> {
         let before = self.generation()?;
         let mut reader = Reader::new(name);
         for request in [
@@ -225,7 +270,7 @@ impl NftSocket {
             self.dump(request, &mut reader)?;
         }
         let sets: Vec<String> = reader.set_names().map(str::to_owned).collect();
-        for set in &sets {
+        for set in sets.iter().filter(|set| !without(set)) {
             self.dump(Request::Elements { table: name, set }, &mut reader)?;
         }
         if self.generation()? != before {

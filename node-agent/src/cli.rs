@@ -6,6 +6,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use ipnet::IpNet;
+use weft_core::services::NodePortAddresses;
+
+use crate::engine::ServiceSettings;
 
 /// The node agent of Weftnet: addresses, links, routes and the nft table of one node.
 #[derive(Parser, Debug)]
@@ -66,6 +70,22 @@ pub struct Settings {
     /// The weft-cni program to install on the host.
     #[arg(long, env = "WEFT_CNI_PLUGIN", default_value = "/weft-cni")]
     pub cni_plugin: PathBuf,
+    /// Whether this agent serves Services in place of kube-proxy.
+    #[arg(long, env = "WEFT_SERVICES", default_value_t = true, action = clap::ArgAction::Set)]
+    pub services: bool,
+    /// Addresses of the node that serve node ports: `primary`, the first of each family, or networks,
+    /// comma-separated.
+    #[arg(long, env = "WEFT_NODE_PORT_ADDRESSES", default_value = "primary", value_parser = node_port_addresses)]
+    pub node_port_addresses: NodePortAddresses,
+    /// What counts as a source inside the cluster, comma-separated; empty: the networks of all pools.
+    #[arg(long, env = "WEFT_POD_CIDRS", value_delimiter = ',')]
+    pub pod_cidrs: Vec<IpNet>,
+    /// Ranges of cluster IPs beside those of ServiceCIDR objects, comma-separated.
+    #[arg(long, env = "WEFT_SERVICE_CIDRS", value_delimiter = ',')]
+    pub service_cidrs: Vec<IpNet>,
+    /// Whether everything to a cluster IP gets the node's address as its source.
+    #[arg(long, env = "WEFT_MASQUERADE_ALL", default_value_t = false, action = clap::ArgAction::Set)]
+    pub masquerade_all: bool,
     /// How long a sandbox must be missing before its address is taken back.
     #[arg(long, env = "WEFT_SANDBOX_GRACE", default_value = "30s", value_parser = duration)]
     pub sandbox_grace: Duration,
@@ -159,6 +179,16 @@ impl Settings {
         self.state_dir.join("spool")
     }
 
+    /// How Services are served; none: somebody else does.
+    pub fn service_settings(&self) -> Option<ServiceSettings> {
+        self.services.then(|| ServiceSettings {
+            node_port_addresses: self.node_port_addresses.clone(),
+            pod_networks: self.pod_cidrs.clone(),
+            service_networks: self.service_cidrs.clone(),
+            masquerade_all: self.masquerade_all,
+        })
+    }
+
     /// Addresses of the API server, without blanks.
     pub fn api_servers(&self) -> Vec<String> {
         let given = self.api_server.iter().map(|address| address.trim());
@@ -177,6 +207,21 @@ pub fn completion(shell: clap_complete::Shell) {
         "weft-agent",
         &mut std::io::stdout(),
     );
+}
+
+/// Reads `primary` or networks.
+fn node_port_addresses(text: &str) -> Result<NodePortAddresses, String> {
+    if text == "primary" {
+        return Ok(NodePortAddresses::Primary);
+    }
+    let networks = text.split(',').map(|part| {
+        part.trim().parse().map_err(|_| {
+            format!("{part:?} is not a network: write primary, or networks such as 192.0.2.0/24,2001:db8::/64")
+        })
+    });
+    Ok(NodePortAddresses::Within(
+        networks.collect::<Result<_, _>>()?,
+    ))
 }
 
 /// Reads `30s`, `5m`, `1h`, `500ms`, or several of them in a row.
@@ -227,6 +272,24 @@ mod tests {
         for wrong in ["", "30", "s", "1d", "-1s", "1.5s"] {
             assert!(duration(wrong).is_err(), "{wrong:?}");
         }
+    }
+
+    #[test]
+    fn node_port_addresses_are_a_word_or_networks() {
+        assert_eq!(
+            node_port_addresses("primary"),
+            Ok(NodePortAddresses::Primary)
+        );
+        let networks = ["192.0.2.0/24", "2001:db8::/64"].map(|net| net.parse().unwrap());
+        assert_eq!(
+            node_port_addresses("192.0.2.0/24, 2001:db8::/64"),
+            Ok(NodePortAddresses::Within(networks.to_vec()))
+        );
+        assert!(
+            node_port_addresses("all")
+                .unwrap_err()
+                .contains("write primary")
+        );
     }
 
     #[test]

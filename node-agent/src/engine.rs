@@ -23,6 +23,7 @@ mod repair;
 mod report;
 mod requests;
 mod round;
+mod services;
 mod snapshot;
 mod spool;
 
@@ -33,6 +34,7 @@ use std::sync::Arc;
 pub use cleanup::{CleanupError, cleanup};
 pub use fault::{FaultPoint, Faults};
 use serde::{Deserialize, Serialize};
+pub use services::{ServiceInput, ServiceSettings};
 use tokio::sync::{mpsc, oneshot};
 use weft_cni::wire;
 use weft_core::view::AttachmentKey;
@@ -60,6 +62,8 @@ pub struct EngineConfig {
     pub grace_seconds: u64,
     /// The nf_tables socket that owns our table; it outlives this process.
     pub nft_socket: OwnedFd,
+    /// How Services are served; none: somebody else does.
+    pub services: Option<ServiceSettings>,
 }
 
 /// What the cluster says, as of one moment. Sent whenever it changes; `None` fields have not synced.
@@ -69,6 +73,9 @@ pub struct ClusterInput {
     pub node_uid: String,
     /// The Node object's InternalIPs.
     pub internal_ips: Vec<std::net::IpAddr>,
+    /// The Node object's zone (label `topology.kubernetes.io/zone`).
+    #[serde(default)]
+    pub zone: Option<String>,
     /// This node's NodeNetwork spec and its generation.
     pub network: Option<(weft_crds::NodeNetworkSpec, i64)>,
     /// The other nodes' NodeNetwork status, by name.
@@ -101,6 +108,8 @@ pub enum Input {
     /// The cluster changed. The first one proves that every store has synced: until then the engine
     /// changes nothing in the kernel, unless it was started without an API server and has a snapshot.
     Cluster(Arc<ClusterInput>),
+    /// Something about Services.
+    Services(ServiceInput),
     /// A request of the CNI plugin.
     Cni {
         /// What is asked.

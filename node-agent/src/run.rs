@@ -78,6 +78,7 @@ pub fn run(arguments: &WorkArgs) -> Result<(), Error> {
         boot_id: engine::BOOT_ID.into(),
         grace_seconds: settings.sandbox_grace.as_secs(),
         nft_socket,
+        services: settings.service_settings(),
     });
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -310,8 +311,16 @@ async fn cluster(
             health.set_synced(*now_synced.borrow_and_update());
         }
     };
+    let services = async {
+        if settings.services {
+            crate::watch::services::run(client.clone(), inputs.clone(), metrics.clone()).await;
+        } else {
+            std::future::pending().await
+        }
+    };
     tokio::select! {
-        () = crate::watch::cluster::run(client, node, inputs, synced, identity, metrics) => {}
+        () = services => {}
+        () = crate::watch::cluster::run(client.clone(), node, inputs.clone(), synced, identity, metrics.clone()) => {}
         () = tell_health => {}
         () = status::node_network::run(writer.clone(), network, known_identity.clone()) => {}
         () = status::node_report::run(writer.clone(), reports, known_identity.clone()) => {}

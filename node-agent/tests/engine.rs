@@ -7,4 +7,5 @@ mod faults;
 mod node;
 mod repairs;
 mod restart;
+mod services;
 mod start;

@@ -15,7 +15,8 @@
 
 use weft_nft::{
     Chain, ChainKind, Class, DataType, Element, Field, Hook, Key, NatFamily, NatTarget, Operation,
-    Policy, Reject, Rule, Set, Statement, Type, Value, Verdict, ct_state, ct_status, l4proto,
+    Policy, Reject, Rule, Set, Statement, Table, Type, Value, Verdict, ct_state, ct_status,
+    l4proto,
 };
 
 use super::masquerade::{address_type, destination, name, source};
@@ -24,16 +25,16 @@ use super::{Fact, UnitPlan};
 use crate::services::{Bulk, Code, Frame, Pick, clients};
 use crate::view::{Family, NodeView};
 
-const SERVICES: [&str; 2] = ["services4", "services6"];
+pub(crate) const SERVICES: [&str; 2] = ["services4", "services6"];
 const CHOOSE: [&str; 2] = ["choose4", "choose6"];
 const GATE: [&str; 2] = ["gate4", "gate6"];
 const INNER: [&str; 2] = ["inner4", "inner6"];
 const OUTER: [&str; 2] = ["outer4", "outer6"];
 const SOURCES: [&str; 2] = ["service-sources4", "service-sources6"];
 const WINDOW: [&str; 2] = ["outside-window4", "outside-window6"];
-const PODS: [&str; 2] = ["service-pods4", "service-pods6"];
-const NETWORKS: [&str; 2] = ["service-networks4", "service-networks6"];
-const OWN: [&str; 2] = ["own-addresses4", "own-addresses6"];
+pub(crate) const PODS: [&str; 2] = ["service-pods4", "service-pods6"];
+pub(crate) const NETWORKS: [&str; 2] = ["service-networks4", "service-networks6"];
+pub(crate) const OWN: [&str; 2] = ["own-addresses4", "own-addresses6"];
 const REFUSE: &str = "no-endpoints";
 const DROP: &str = "no-local-endpoints";
 /// Priority between connection tracking and destination translation (`mangle`).
@@ -288,6 +289,18 @@ fn choice(family: Family, pick: Pick) -> Chain {
 }
 
 /// Who is masqueraded of those whose destination was translated.
+/// Whether a table that is otherwise of this frame masquerades everything to cluster IPs.
+pub(crate) fn masquerades_all(table: &Table, frame: &Frame) -> bool {
+    let all = Frame {
+        masquerade_all: true,
+        ..frame.clone()
+    };
+    Family::ALL.into_iter().any(|family| {
+        let there = table.chains.get(name(SOURCES, family));
+        there.is_some_and(|chain| *chain == service_sources(&all, family))
+    })
+}
+
 fn service_sources(frame: &Frame, family: Family) -> Chain {
     let (saddr, daddr) = (source(family), destination(family));
     let pods = frame

@@ -62,7 +62,7 @@ impl Engine {
         kernel.have.net = observed;
         kernel.net_known = true;
         kernel.have.sysctls.clear();
-        if let Ok(found) = kernel.nft.read_table(names::TABLE) {
+        if let Ok(found) = kernel.read_table() {
             if found.table != kernel.have.table {
                 findings.push(format!(
                     "table inet {} was not as committed, and is put right",
@@ -73,6 +73,9 @@ impl Engine {
             kernel.table_known = true;
         }
         self.plan_is_new = true;
+        if let Some(balancer) = &mut self.balancer {
+            balancer.doubt();
+        }
         let more = findings.len().saturating_sub(NAMED);
         findings.truncate(NAMED);
         if more > 0 {

@@ -82,7 +82,7 @@ impl Engine {
             Some(compiled) => compiled.view().pods.clone(),
             None => self.known_pods(),
         };
-        let parsed = parse(&Raw {
+        let mut parsed = parse(&Raw {
             node: &self.config.node,
             internal_ips: &cluster.internal_ips,
             network,
@@ -96,6 +96,7 @@ impl Engine {
             addresses.configure(&parsed.view);
             self.assigns = self.cluster_is_of_this_boot;
         }
+        parsed.view.services = self.service_frame(&parsed.view);
         self.rejections = parsed.rejections;
         match &mut self.compiled {
             Some(compiled) => drop(compiled.update(parsed.view)),
@@ -203,6 +204,7 @@ impl Engine {
             .map(|rejection| format!("{rejection} [{}]", rejection.code()));
         rejections
             .chain(warnings.map(|finding| format!("{finding} [{}]", finding.code())))
+            .chain(self.service_findings())
             .collect()
     }
 }

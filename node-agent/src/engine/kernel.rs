@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use weft_core::names;
 use weft_core::plan::{LinkName, NetState, NodePlan};
+use weft_core::services::Bulk;
 use weft_core::view::HostView;
 use weft_kernel::monitor::Monitor;
 use weft_kernel::netlink::Socket;
@@ -35,6 +36,8 @@ pub(super) struct Kernel {
     pub(super) have: NodePlan,
     pub(super) net_known: bool,
     pub(super) table_known: bool,
+    /// The table was read again, without the elements that this does not keep.
+    pub(super) reread: bool,
     /// Values that were there before ours.
     before: BTreeMap<String, String>,
 }
@@ -93,6 +96,7 @@ impl Kernel {
             have: NodePlan::default(),
             net_known: false,
             table_known: false,
+            reread: false,
             before,
         })
     }
@@ -110,15 +114,22 @@ impl Kernel {
             self.net_known = true;
         }
         if !self.table_known {
-            let found = self.nft.read_table(names::TABLE)?;
+            let found = self.read_table()?;
             let own = self.nft.port()?;
             if let Some(port) = found.owner_port.filter(|port| *port != own) {
                 return Err(KernelError::Owned { port });
             }
             self.have.table = found.table;
             self.table_known = true;
+            self.reread = true;
         }
         Ok(())
+    }
+
+    /// Our table, without the elements of the large maps of Services.
+    pub(super) fn read_table(&mut self) -> Result<nft::Found, nft::Error> {
+        self.nft
+            .read_table_without(names::TABLE, |set| Bulk::of(set).is_some())
     }
 
     /// Gives a pod its interface.

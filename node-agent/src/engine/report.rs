@@ -32,6 +32,8 @@ pub(super) enum Trouble {
     Net,
     /// Sysctls are not as planned.
     Sysctls,
+    /// The elements of Services are not as the API says.
+    Services,
     /// Connections of former pods may go on.
     Conntrack,
     /// The audit found something.
@@ -86,6 +88,7 @@ impl Trouble {
             Self::Table => "TableNotCommitted",
             Self::Net => "NetworkNotCommitted",
             Self::Sysctls => "SysctlsNotWritten",
+            Self::Services => "ServicesNotCommitted",
             Self::Conntrack => "ConnectionsNotDeleted",
             Self::Audit => "AuditFindings",
             Self::Unprotected => "NoOwnedTables",
@@ -102,6 +105,7 @@ impl Trouble {
             Self::Table => "WEFT-1604",
             Self::Net => "WEFT-1605",
             Self::Sysctls => "WEFT-1606",
+            Self::Services => "WEFT-1613",
             Self::Conntrack => "WEFT-1607",
             Self::Audit => "WEFT-1608",
             Self::Unprotected => "WEFT-1609",
@@ -338,6 +342,13 @@ impl Engine {
                 "the kernel is as planned",
             ),
         ];
+        if self.balancer.is_some() {
+            drafts.push(verdict(
+                "ServicesInSync",
+                &[Trouble::Services],
+                "the rules of Services are as the API says",
+            ));
+        }
         if self.troubles.get(Trouble::Audit).is_some() {
             drafts.push(verdict("Consistent", &[Trouble::Audit], ""));
         }

@@ -23,6 +23,7 @@ use super::kernel::Kernel;
 use super::opening::Opening;
 use super::report::{Told, Trouble, Troubles};
 use super::requests::{Add, Del, Requests};
+use super::services::Balancer;
 use super::spool::Spool;
 use super::{ClusterInput, Counters, EngineConfig, Input, Output, snapshot};
 
@@ -81,6 +82,8 @@ pub(super) struct Engine {
     /// Set until the kernel's sockets are open.
     pub(super) opening: Option<Opening>,
     pub(super) connections: Connections,
+    /// Where this node serves Services.
+    pub(super) balancer: Option<Balancer>,
     pub(super) addresses: Option<Addresses>,
     pub(super) cluster: Option<Arc<ClusterInput>>,
     /// It is from the API server, or was on disk since this boot.
@@ -162,6 +165,7 @@ impl Engine {
             boot_id,
             grace_seconds,
             nft_socket,
+            services,
         } = config;
         let grace = Duration::from_secs(grace_seconds);
         crate::record::Files::new(state_dir.clone())?;
@@ -183,6 +187,7 @@ impl Engine {
             kernel: None,
             opening: Some(opening),
             connections,
+            balancer: services.map(Balancer::new),
             addresses: None,
             cluster: None,
             cluster_is_of_this_boot: false,
@@ -298,6 +303,11 @@ impl Engine {
         for input in inputs {
             match input {
                 Input::Cluster(input) => heard = Some(input),
+                Input::Services(input) => {
+                    if let Some(balancer) = &mut self.balancer {
+                        balancer.hear(input);
+                    }
+                }
                 Input::Cni {
                     request,
                     pod_netlink,
@@ -316,6 +326,7 @@ impl Engine {
         if self.plan_is_new {
             self.commit();
         }
+        self.balance();
         let Requests {
             adds,
             dels,
@@ -483,6 +494,16 @@ impl Engine {
     pub(super) fn look_at_host_soon(&mut self) {
         self.host_changed = true;
         self.timers.host = self.timers.host.min(Instant::now() + HOST_SOON);
+    }
+
+    /// Something failed: tried again after a pause.
+    pub(super) fn retry_soon(&mut self) {
+        self.timers.retry = Some(Instant::now() + RETRY);
+    }
+
+    /// Something failed a moment ago.
+    pub(super) fn is_waiting_to_retry(&self) -> bool {
+        self.timers.retry.is_some_and(|at| at > Instant::now())
     }
 
     /// The next report may be made after this.

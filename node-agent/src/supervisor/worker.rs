@@ -6,8 +6,10 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use ipnet::IpNet;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use weft_core::services::NodePortAddresses;
 
 use crate::backoff::Backoff;
 use crate::cli::Settings;
@@ -146,6 +148,11 @@ fn arguments(settings: &Settings) -> Vec<OsString> {
         cni_conf_dir,
         cni_bin_dir,
         cni_plugin,
+        services,
+        node_port_addresses,
+        pod_cidrs,
+        service_cidrs,
+        masquerade_all,
         sandbox_grace,
         health_address,
         health_port,
@@ -171,6 +178,21 @@ fn arguments(settings: &Settings) -> Vec<OsString> {
     add("--cni-conf-dir", cni_conf_dir.as_ref());
     add("--cni-bin-dir", cni_bin_dir.as_ref());
     add("--cni-plugin", cni_plugin.as_ref());
+    add("--services", services.to_string().as_ref());
+    let addresses = match node_port_addresses {
+        NodePortAddresses::Primary => "primary".to_owned(),
+        NodePortAddresses::Within(networks) => list(networks),
+    };
+    add("--node-port-addresses", addresses.as_ref());
+    for (flag, networks) in [
+        ("--pod-cidrs", pod_cidrs),
+        ("--service-cidrs", service_cidrs),
+    ] {
+        if !networks.is_empty() {
+            add(flag, list(networks).as_ref());
+        }
+    }
+    add("--masquerade-all", masquerade_all.to_string().as_ref());
     add(
         "--sandbox-grace",
         format!("{}ms", sandbox_grace.as_millis()).as_ref(),
@@ -194,6 +216,11 @@ fn arguments(settings: &Settings) -> Vec<OsString> {
     all
 }
 
+fn list(networks: &[IpNet]) -> String {
+    let networks: Vec<String> = networks.iter().map(ToString::to_string).collect();
+    networks.join(",")
+}
+
 #[cfg(test)]
 mod tests {
     use clap::Parser;
@@ -204,7 +231,9 @@ mod tests {
     #[test]
     fn settings_survive_the_way_to_the_worker() {
         let line = "weft-agent run --node-name=a --sandbox-grace=90s --api-server=192.0.2.1:6443,[2001:db8::1]:6443 \
-                    --kubeconfig=/k --log-format=json --health-address=127.0.0.1 --api-server-name=kubernetes";
+                    --kubeconfig=/k --log-format=json --health-address=127.0.0.1 --api-server-name=kubernetes \
+                    --services=false --node-port-addresses=192.0.2.0/24,2001:db8::/64 --masquerade-all=true \
+                    --pod-cidrs=10.64.0.0/16 --service-cidrs=10.96.0.0/16,fd96::/112";
         let Verb::Run(given) = Cli::parse_from(line.split_whitespace()).command else {
             panic!("not run")
         };

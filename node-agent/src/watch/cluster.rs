@@ -200,6 +200,7 @@ impl Cluster {
         Some(ClusterInput {
             node_uid: own.uid.clone(),
             internal_ips: own.internal_ips.clone(),
+            zone: own.zone.clone(),
             network: self
                 .networks
                 .get(&self.node)
@@ -223,6 +224,7 @@ mod tests {
         Node {
             uid: uid.to_owned(),
             internal_ips: vec![ip.parse().unwrap()],
+            zone: None,
         }
     }
 

@@ -17,6 +17,9 @@ use crate::engine::BlockObject;
 /// A static pod's mirror carries the UID that the kubelet, and so the runtime, knows it by.
 const CONFIG_HASH: &str = "kubernetes.io/config.hash";
 
+/// Label of a Node: where it is.
+const ZONE: &str = "topology.kubernetes.io/zone";
+
 /// A Node as the API sends it, less what nobody reads.
 #[derive(Deserialize, Clone, Debug)]
 pub struct NodeObject {
@@ -112,6 +115,8 @@ pub struct Node {
     pub uid: String,
     /// Its addresses of type InternalIP.
     pub internal_ips: Vec<IpAddr>,
+    /// Its zone.
+    pub zone: Option<String>,
 }
 
 /// What is kept of a NodeNetwork.
@@ -163,11 +168,16 @@ pub fn node(object: NodeObject) -> (String, Node) {
     let internal_ips = internal
         .filter_map(|address| address.address.parse().ok())
         .collect();
+    let zone = metadata
+        .labels
+        .and_then(|mut labels| labels.remove(ZONE))
+        .filter(|zone| !zone.is_empty());
     (
         metadata.name.unwrap_or_default(),
         Node {
             uid: metadata.uid.unwrap_or_default(),
             internal_ips,
+            zone,
         },
     )
 }
@@ -272,7 +282,7 @@ mod tests {
     #[test]
     fn of_a_node_only_uid_and_internal_addresses_are_kept() {
         let object = json!({
-            "metadata": {"name": "a", "uid": "u", "managedFields": [{"manager": "kubelet"}]},
+            "metadata": {"name": "a", "uid": "u", "labels": {"topology.kubernetes.io/zone": "z"}, "managedFields": [{"manager": "kubelet"}]},
             "spec": {"podCIDR": "10.0.0.0/24"},
             "status": {"images": [], "addresses": [
                 {"type": "InternalIP", "address": "192.0.2.1"},
@@ -289,7 +299,8 @@ mod tests {
             node,
             Node {
                 uid: "u".to_owned(),
-                internal_ips
+                internal_ips,
+                zone: Some("z".to_owned()),
             }
         );
     }

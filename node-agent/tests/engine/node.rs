@@ -14,7 +14,8 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 use weft_agent::engine::{
-    BlockObject, ClusterInput, EngineConfig, EngineHandle, Faults, Input, Output, start_with,
+    BlockObject, ClusterInput, EngineConfig, EngineHandle, Faults, Input, Output, ServiceSettings,
+    start_with,
 };
 use weft_cni::namespace;
 use weft_cni::wire::{Added, Attachment, PortMapping, Request, Response};
@@ -42,6 +43,7 @@ pub(crate) struct Node {
     /// Every output so far.
     pub(crate) seen: Vec<Output>,
     pub(crate) grace_seconds: u64,
+    pub(crate) services: Option<ServiceSettings>,
 }
 
 /// A sandbox.
@@ -81,7 +83,7 @@ impl Namespace {
     }
 
     /// Runs a function on a thread inside; threads that it starts are inside too.
-    fn inside<T: Send>(&self, function: impl FnOnce() -> T + Send) -> T {
+    pub(crate) fn inside<T: Send>(&self, function: impl FnOnce() -> T + Send) -> T {
         let file = std::fs::File::open(self.path()).unwrap();
         std::thread::scope(|scope| {
             let thread = scope.spawn(move || {
@@ -134,6 +136,7 @@ impl Node {
             ));
         }
         namespace.must("ip route add default via 192.0.2.1");
+        namespace.must("ip -6 route add default via 2001:db8::1");
         let nft = namespace.inside(|| NftSocket::open().unwrap());
         let state = tempfile::tempdir().unwrap();
         std::fs::write(state.path().join(BOOT_ID), "boot-1\n").unwrap();
@@ -146,6 +149,7 @@ impl Node {
             engine: None,
             seen: Vec::new(),
             grace_seconds: 1,
+            services: None,
         }
     }
 
@@ -177,6 +181,7 @@ impl Node {
             boot_id: self.boot_id(),
             grace_seconds: self.grace_seconds,
             nft_socket: nft,
+            services: self.services.clone(),
         };
         self.seen.clear();
         self.engine = Some(self.namespace.inside(|| start_with(config, faults)));
@@ -457,7 +462,7 @@ pub(crate) fn answer(mut receiver: oneshot::Receiver<Response>) -> Response {
 }
 
 /// Waits until something holds.
-pub(crate) fn eventually(what: &str, holds: impl Fn() -> bool) {
+pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !holds() {
         assert!(begun.elapsed() < LIMIT, "never: {what}");

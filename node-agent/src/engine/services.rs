@@ -1,0 +1,357 @@
+//! Services in the kernel: what the API says of Services and EndpointSlices, kept compact, becomes
+//! transactions of the elements that an event touches.
+//!
+//! The chains and the declarations of maps are part of the plan; the maps' elements are not, because
+//! a cluster has hundreds of thousands of them. They are read once at start, one set at a time, and
+//! again after an error and in the audit; an update lists nothing.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use weft_core::names;
+use weft_core::services::{
+    Bulk, Changes, Config, Frame, NodePortAddresses, ServiceName, ServiceObject, Services,
+    SliceName, SliceObject, StaleFlows,
+};
+use weft_core::view::{Family, NodeView};
+use weft_kernel::nft::Error;
+
+use super::kernel::Kernel;
+use super::report::Trouble;
+use super::round::Engine;
+use crate::watch::Update;
+
+/// How this node serves Services.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ServiceSettings {
+    /// On which addresses of the node node ports are served.
+    pub node_port_addresses: NodePortAddresses,
+    /// What counts as a source inside the cluster; empty: the networks of all pools.
+    pub pod_networks: Vec<IpNet>,
+    /// Ranges of cluster IPs beside those that the API tells.
+    pub service_networks: Vec<IpNet>,
+    /// Whether everything to a cluster IP is masqueraded.
+    pub masquerade_all: bool,
+}
+
+/// What the API says of Services.
+#[derive(Clone, Debug)]
+pub enum ServiceInput {
+    /// A Service, or all of them; none: one that is for somebody else.
+    Service(Update<Option<ServiceObject>>),
+    /// An EndpointSlice, or all of them; none: one that is for somebody else.
+    Slice(Update<Option<SliceObject>>),
+    /// The ranges of cluster IPs, all of them.
+    Networks(Vec<IpNet>),
+    /// Everything has been told once.
+    Synced,
+}
+
+/// The Services of a node.
+#[derive(Debug)]
+pub(super) struct Balancer {
+    settings: ServiceSettings,
+    services: Services,
+    networks: Vec<IpNet>,
+    synced: bool,
+    /// The node is known: compilation makes sense.
+    configured: bool,
+    /// The numbers that the kernel has were taken over.
+    adopted: bool,
+    /// Elements in the kernel are what was committed.
+    known: bool,
+}
+
+impl Balancer {
+    pub(super) fn new(settings: ServiceSettings) -> Self {
+        Self {
+            networks: settings.service_networks.clone(),
+            settings,
+            services: Services::default(),
+            synced: false,
+            configured: false,
+            adopted: false,
+            known: false,
+        }
+    }
+
+    /// Takes note of what the API says.
+    pub(super) fn hear(&mut self, input: ServiceInput) {
+        match input {
+            ServiceInput::Service(update) => self.service(update),
+            ServiceInput::Slice(update) => self.slice(update),
+            ServiceInput::Networks(networks) => {
+                self.networks = networks;
+                self.networks.extend(&self.settings.service_networks);
+                let config = Config {
+                    service_networks: self.networks.clone(),
+                    ..self.services.config().clone()
+                };
+                self.services.configure(config);
+            }
+            ServiceInput::Synced => self.synced = true,
+        }
+    }
+
+    /// Elements must be read back before the next update.
+    pub(super) fn doubt(&mut self) {
+        self.known = false;
+    }
+
+    /// The Services as compiled.
+    pub(super) fn services(&self) -> &Services {
+        &self.services
+    }
+
+    fn service(&mut self, update: Update<Option<ServiceObject>>) {
+        match update {
+            Update::Apply(name, object) => self.services.set_service(&service_name(&name), object),
+            Update::Delete(name) => self.services.set_service(&service_name(&name), None),
+            Update::Reset(all) => {
+                let (known, _) = self.services.names();
+                let there: BTreeSet<ServiceName> =
+                    all.keys().map(|key| service_name(key)).collect();
+                for name in known.iter().filter(|name| !there.contains(name)) {
+                    self.services.set_service(name, None);
+                }
+                for (name, object) in all {
+                    self.services.set_service(&service_name(&name), object);
+                }
+            }
+        }
+    }
+
+    fn slice(&mut self, update: Update<Option<SliceObject>>) {
+        match update {
+            Update::Apply(name, object) => self.services.set_slice(&slice_name(&name), object),
+            Update::Delete(name) => self.services.set_slice(&slice_name(&name), None),
+            Update::Reset(all) => {
+                let (_, known) = self.services.names();
+                let there: BTreeSet<SliceName> = all.keys().map(|key| slice_name(key)).collect();
+                for name in known.iter().filter(|name| !there.contains(name)) {
+                    self.services.set_slice(name, None);
+                }
+                for (name, object) in all {
+                    self.services.set_slice(&slice_name(&name), object);
+                }
+            }
+        }
+    }
+
+    /// What the node is like. Cheap where nothing changed.
+    fn configure(&mut self, view: &NodeView, zone: Option<&str>) {
+        let ServiceSettings {
+            node_port_addresses,
+            pod_networks,
+            service_networks: _,
+            masquerade_all,
+        } = &self.settings;
+        let pools = view.pools.values();
+        let pod_networks = if pod_networks.is_empty() {
+            pools.flat_map(|pool| pool.cidrs.iter().copied()).collect()
+        } else {
+            pod_networks.clone()
+        };
+        let config = Config {
+            node: view.node.clone(),
+            zone: zone.map(str::to_owned),
+            node_addresses: node_addresses(view),
+            node_port_addresses: node_port_addresses.clone(),
+            pod_networks,
+            service_networks: self.networks.clone(),
+            masquerade_all: *masquerade_all,
+        };
+        self.configured = true;
+        if config != *self.services.config() {
+            self.services.configure(config);
+        }
+    }
+}
+
+/// The node's InternalIPs first, then whatever else its interfaces have.
+fn node_addresses(view: &NodeView) -> Vec<IpAddr> {
+    let mut addresses = view.host.internal_ips.clone();
+    let links = view.host.interfaces.values();
+    for address in links.flat_map(|link| link.addresses.iter().map(IpNet::addr)) {
+        if !addresses.contains(&address) {
+            addresses.push(address);
+        }
+    }
+    addresses
+}
+
+fn service_name(key: &str) -> ServiceName {
+    let (namespace, name) = key.split_once('/').unwrap_or(("", key));
+    ServiceName::new(namespace, name)
+}
+
+fn slice_name(key: &str) -> SliceName {
+    let (namespace, name) = key.split_once('/').unwrap_or(("", key));
+    SliceName::new(namespace, name)
+}
+
+impl Engine {
+    /// The frame that belongs into the plan before Services have been heard of: that which the
+    /// predecessor left.
+    pub(super) fn service_frame(&mut self, view: &NodeView) -> Option<Frame> {
+        let zone = self
+            .cluster
+            .as_ref()
+            .and_then(|cluster| cluster.zone.clone());
+        let balancer = self.balancer.as_mut()?;
+        balancer.configure(view, zone.as_deref());
+        if let Some(compiled) = &self.compiled {
+            return compiled.view().services.clone();
+        }
+        let kernel = self.kernel.as_mut()?;
+        kernel.learn().ok()?;
+        Frame::shown_by(&kernel.have.table)
+    }
+
+    /// Brings the kernel up to date with the Services. The first time everything is compared.
+    pub(super) fn balance(&mut self) {
+        let waits = self.is_waiting_to_retry();
+        let (Some(balancer), Some(kernel), Some(_)) =
+            (&mut self.balancer, &mut self.kernel, &self.compiled)
+        else {
+            return;
+        };
+        if std::mem::take(&mut kernel.reread) {
+            balancer.doubt();
+        }
+        let wanted = balancer.synced && balancer.configured && !waits;
+        if !wanted || (balancer.known && !balancer.services.is_dirty()) {
+            return;
+        }
+        if !balancer.adopted {
+            if let Err(error) = adopt(balancer, kernel) {
+                return self.balance_failed(error.to_string());
+            }
+            balancer.adopted = true;
+        }
+        let whole = !balancer.known;
+        let Changes {
+            before,
+            batches,
+            after,
+            stale,
+        } = balancer.services.compile();
+        if let Some(frame) = before
+            && let Some(sentence) = self.frame(frame)
+        {
+            // The batches are still to be committed.
+            if let Some(balancer) = &mut self.balancer {
+                let mut batches = batches;
+                match batches.next() {
+                    Some(batch) => balancer.services.interrupted(batch, batches),
+                    None => balancer.known = false,
+                }
+            }
+            return self.balance_failed(sentence);
+        }
+        let (Some(balancer), Some(kernel)) = (&mut self.balancer, &mut self.kernel) else {
+            return;
+        };
+        let done = if whole {
+            compare(balancer, kernel)
+        } else {
+            commit(balancer, kernel, batches)
+        };
+        if let Err(error) = done {
+            return self.balance_failed(error.to_string());
+        }
+        balancer.known = true;
+        balancer.services.committed();
+        if let Some(frame) = after
+            && let Some(sentence) = self.frame(frame)
+        {
+            return self.balance_failed(sentence);
+        }
+        self.forget_stale(stale);
+        self.troubles.set(Trouble::Services, None);
+    }
+
+    /// Puts chains into the plan and the plan into the kernel; a sentence if that fails.
+    fn frame(&mut self, frame: Frame) -> Option<String> {
+        let compiled = self.compiled.as_mut()?;
+        compiled.set_services(Some(frame));
+        self.commit().table
+    }
+
+    /// UDP has no end of its own: a client that goes on would be led to an endpoint that is gone.
+    fn forget_stale(&mut self, stale: Vec<StaleFlows>) {
+        let _ = stale;
+    }
+
+    fn balance_failed(&mut self, sentence: String) {
+        self.troubles.set(
+            Trouble::Services,
+            Some(format!(
+                "the rules of Services are not up to date, the last good ones stay in force; trying again: {sentence}"
+            )),
+        );
+        self.retry_soon();
+    }
+
+    /// Services that cannot be as their authors wish, as sentences with their codes.
+    pub(super) fn service_findings(&self) -> Vec<String> {
+        let services = self.balancer.iter().map(Balancer::services);
+        services
+            .flat_map(Services::findings)
+            .map(|finding| format!("{finding} [{}]", finding.code()))
+            .collect()
+    }
+}
+
+/// Every bulk set of both families.
+fn sets() -> impl DoubleEndedIterator<Item = (Bulk, Family)> + Clone {
+    Bulk::ALL
+        .into_iter()
+        .flat_map(|bulk| Family::ALL.map(|family| (bulk, family)))
+}
+
+/// Takes over the numbers of a predecessor.
+fn adopt(balancer: &mut Balancer, kernel: &mut Kernel) -> Result<(), Error> {
+    for (bulk, family) in sets() {
+        let name = bulk.name(family);
+        if let Some(set) = kernel.nft.read_set(names::TABLE, name)? {
+            balancer.services.adopt(name, &mut set.elements.into_iter());
+        }
+    }
+    Ok(())
+}
+
+/// Makes every set right, whatever is in it: what is used first, what is unused last.
+fn compare(balancer: &Balancer, kernel: &mut Kernel) -> Result<(), Error> {
+    let mut removals = Vec::new();
+    for (bulk, family) in sets() {
+        let have = kernel.nft.read_set(names::TABLE, bulk.name(family))?;
+        let have = have.map(|set| set.elements).unwrap_or_default();
+        let repair = balancer
+            .services
+            .audit((bulk, family), &mut have.into_iter());
+        kernel.nft.commit_all(&repair.additions)?;
+        removals.push(repair.removals);
+    }
+    for batches in removals.iter().rev() {
+        kernel.nft.commit_all(batches)?;
+    }
+    Ok(())
+}
+
+fn commit(
+    balancer: &mut Balancer,
+    kernel: &mut Kernel,
+    mut batches: weft_core::services::Batches,
+) -> Result<(), Error> {
+    while let Some(batch) = batches.next() {
+        if let Err(error) = kernel.nft.commit(&batch) {
+            // What stands of it is not known, or not worth finding out: all is compared.
+            balancer.services.interrupted(batch, batches);
+            balancer.known = false;
+            return Err(error);
+        }
+    }
+    Ok(())
+}
