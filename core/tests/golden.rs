@@ -111,10 +111,11 @@ fn compiled_plans_are_as_committed() {
 
 #[test]
 fn every_folder_belongs_to_a_feature() {
+    // Services have files of another form: `services::golden`.
     for folder in folders(&root()) {
         let name = folder.file_name().unwrap().to_str().unwrap();
         assert!(
-            FEATURES.iter().any(|feature| feature.name == name),
+            name == "services" || FEATURES.iter().any(|feature| feature.name == name),
             "{name}"
         );
     }

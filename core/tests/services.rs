@@ -2,6 +2,7 @@
 
 mod cluster;
 mod conformance;
+mod golden;
 mod oracle;
 mod properties;
 
