@@ -13,6 +13,7 @@ pub mod mtu;
 mod nat;
 pub mod overlay;
 mod pods;
+mod policy;
 mod routes;
 pub(crate) mod services;
 mod spoof;
@@ -45,6 +46,8 @@ pub enum UnitKey {
     Services,
     /// The base chains of translation, while something is translated.
     Nat,
+    /// The chains of network policies, while this node enforces them.
+    Policy,
     /// The networks of pods, which are never masqueraded towards.
     PodNetworks,
     /// An overlay's VXLAN device.
@@ -87,6 +90,7 @@ pub fn keys(view: &NodeView) -> BTreeSet<UnitKey> {
         UnitKey::HostPorts,
         UnitKey::Services,
         UnitKey::Nat,
+        UnitKey::Policy,
         UnitKey::PodNetworks,
     ];
     fixed
@@ -109,6 +113,7 @@ pub fn unit(view: &NodeView, key: &UnitKey) -> UnitPlan {
         UnitKey::HostPorts => host_ports::chains(view, &mut plan),
         UnitKey::Services => services::chains(view, &mut plan),
         UnitKey::Nat => nat::chains(view, &mut plan),
+        UnitKey::Policy => policy::chains(view, &mut plan),
         UnitKey::PodNetworks => masquerade::pod_networks(view, &mut plan),
         UnitKey::Overlay(name) => overlay::device(view, name, &mut plan),
         UnitKey::Pool(name) => masquerade::exceptions(view, name, &mut plan),

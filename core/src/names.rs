@@ -23,6 +23,9 @@ pub const POD_LINK_GROUP: u32 = 8200;
 /// once in the time of one link.
 pub const LEAVING_LINK_GROUP: u32 = 8201;
 
+/// Bit of a connection's label (`ct label`) that says that policies do not allow it any more.
+pub const REVOKED_LABEL: u8 = 82;
+
 /// Hexadecimal digits after `weft` in the name of a pod's host link.
 const POD_LINK_DIGITS: usize = 11;
 /// The longest overlay name that stands in a link's name as it is.

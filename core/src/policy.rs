@@ -7,12 +7,25 @@
 //! an update is the difference of the units that it touched. The chains are ordinary facts
 //! (`compile::policy`).
 
+mod batches;
+mod build;
+mod bulk;
+mod code;
+mod networks;
 pub mod object;
+mod peers;
 mod ports;
+mod program;
 mod selector;
+mod state;
 
+pub use bulk::{Bulk, Default, Direction, Elements, Form};
+pub use code::{ANYBODY, FIRST_IDENTITY, LAST_IDENTITY, STRANGERS};
 pub use object::{
     Action, Network, Peer, PodPort, Pods, Policy, PolicyKind, PolicyName, PortMatch, Rule, Tier,
 };
 pub use ports::{Part, PortSet};
 pub use selector::{Labels, Selector};
+pub use state::{
+    Changes, Concerned, Known, LocalPod, NodeObject, PodObject, Policies, protocol_number,
+};

@@ -32,6 +32,8 @@ pub struct NodeView {
     pub pods: BTreeMap<AttachmentKey, PodView>,
     /// What the chains of services depend on; none if this node does not serve them.
     pub services: Option<Frame>,
+    /// Whether this node enforces network policies.
+    pub policies: bool,
     /// What the node itself is like.
     pub host: HostView,
 }

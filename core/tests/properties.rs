@@ -224,6 +224,7 @@ fn view() -> impl Strategy<Value = NodeView> {
                 blocks: disjoint(blocks),
                 pods: pods.into_iter().collect(),
                 services: None,
+                policies: false,
                 host,
             }
         })

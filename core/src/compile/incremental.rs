@@ -140,6 +140,7 @@ pub fn affected(old: &NodeView, new: &NodeView) -> BTreeSet<UnitKey> {
         blocks,
         pods,
         services,
+        policies,
         host,
     } = new;
     let families = (old.families(), new.families());
@@ -178,6 +179,9 @@ pub fn affected(old: &NodeView, new: &NodeView) -> BTreeSet<UnitKey> {
     let pods: BTreeSet<&AttachmentKey> = changed(&old.pods, pods);
     if !pods.is_empty() {
         keys.extend([UnitKey::HostPorts, UnitKey::Nat]);
+    }
+    if *policies != old.policies {
+        keys.insert(UnitKey::Policy);
     }
     if *services != old.services {
         keys.extend([UnitKey::Services, UnitKey::Nat]);

@@ -3,6 +3,8 @@
 //! Ranges are kept sorted, apart from each other and as wide as they can be, so that equal sets are
 //! equal values.
 
+use weft_nft::l4proto;
+
 use crate::view::Protocol;
 
 /// Protocols and destination ports.
@@ -22,7 +24,7 @@ const ALL: (u16, u16) = (0, u16::MAX);
 const PROTOCOLS: [Protocol; 3] = [Protocol::Tcp, Protocol::Udp, Protocol::Sctp];
 
 /// A part of a set: what one element, or a few, can stand for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Part {
     /// Everything.
     All,
@@ -180,6 +182,16 @@ fn complement(ranges: &Ranges) -> Ranges {
     }
     rest.extend(next.map(|from| (from, u16::MAX)));
     rest
+}
+
+/// The protocol of a number, if it has ports.
+pub(super) fn protocol(number: u8) -> Option<Protocol> {
+    match number {
+        l4proto::TCP => Some(Protocol::Tcp),
+        l4proto::UDP => Some(Protocol::Udp),
+        l4proto::SCTP => Some(Protocol::Sctp),
+        _ => None,
+    }
 }
 
 #[cfg(test)]

@@ -82,6 +82,7 @@ pub fn parse(raw: &Raw<'_>) -> Parsed {
         blocks,
         pods: raw.pods.clone(),
         services: None,
+        policies: false,
         host,
     };
     Parsed { view, rejections }
