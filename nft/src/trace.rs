@@ -37,6 +37,7 @@ pub use self::load::Absent;
 pub use self::outcome::{Fate, Outcome, Trace};
 pub use self::packet::{Arrival, Origin, Packet};
 use self::path::Call;
+use self::rules::Rules;
 pub use self::step::{Event, Place, Step, Update};
 use crate::{Hook, Table};
 
@@ -112,5 +113,16 @@ impl<'t> Tracer<'t> {
             steps,
         });
         traces.collect()
+    }
+
+    /// The table around a packet on this host.
+    fn rules<'a>(&'a self, host: &'a Host) -> Rules<'a, 't> {
+        let Self {
+            table,
+            sets,
+            calls: _,
+            tracks: _,
+        } = self;
+        Rules { table, sets, host }
     }
 }

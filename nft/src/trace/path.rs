@@ -218,7 +218,8 @@ impl<'t> Tracer<'t> {
             }
             Call::Translate(chains) => self.translate(flight, host, chains),
             Call::Chain(name, chain, base) => self
-                .base_chain(flight, host, (name, chain, *base))
+                .rules(host)
+                .base_chain(flight, (name, chain, *base))
                 .into_iter()
                 .map(|(flight, ended)| (flight, fate(ended)))
                 .collect(),
@@ -255,7 +256,7 @@ impl<'t> Tracer<'t> {
                     if fate.is_some() || settled(&flight) {
                         return vec![(flight, fate)];
                     }
-                    let ends = self.base_chain(flight, host, *chain).into_iter();
+                    let ends = self.rules(host).base_chain(flight, *chain).into_iter();
                     ends.map(|(flight, ended)| (flight, self::fate(ended)))
                         .collect()
                 })

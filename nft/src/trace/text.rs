@@ -1,9 +1,73 @@
 //! A trace in words, line by line, for people and for golden files.
+//!
+//! A rule is one line, and only rules that applied are told; a base chain in which none did is left
+//! out unless its policy dropped the packet.
 
 use std::fmt::{self, Display, Formatter};
 
-use super::{Event, Fate, Origin, Packet, Share, Step, Trace, Tracking};
-use crate::{Value, l4proto};
+use super::{Direction, Fate, Origin, Packet, Share, Step, Trace, Tracking};
+use crate::{Policy, Value, l4proto};
+
+mod event;
+
+impl Trace<'_> {
+    /// What the kernel and the rules did, a line for each.
+    #[must_use]
+    pub fn lines(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        // The base chain whose line waits for a rule that applies.
+        let mut chain = None;
+        for steps in self.steps.chunk_by(Step::is_of_rule_of) {
+            let [first, ..] = steps else { continue };
+            match (&first.event, first.place) {
+                (super::Event::Base(..), _) => chain = Some(first.to_string()),
+                (super::Event::Policy(_, Policy::Accept) | super::Event::Settled, _) => {}
+                (_, None) => {
+                    let dropped = matches!(first.event, super::Event::Policy(..));
+                    lines.extend(chain.take().filter(|_| dropped));
+                    lines.push(first.to_string());
+                }
+                (_, Some(_)) if applied(steps) => {
+                    lines.extend(chain.take());
+                    lines.push(rule(steps));
+                }
+                (_, Some(_)) => {}
+            }
+        }
+        lines
+    }
+}
+
+/// Whether a rule did anything: it was followed to its end, or left something behind.
+fn applied(steps: &[Step<'_>]) -> bool {
+    let through = steps.last().is_some_and(|last| !last.is_idle());
+    through || steps.iter().any(Step::has_effect)
+}
+
+/// A rule's steps in one line.
+fn rule(steps: &[Step<'_>]) -> String {
+    let place = steps.first().and_then(|step| step.place);
+    let events: Vec<String> = steps.iter().map(Step::in_words).collect();
+    let events = events.join("; ");
+    match place {
+        Some(place) => format!("{place}: {events}"),
+        None => events,
+    }
+}
+
+impl Step<'_> {
+    /// Whether two steps are of one rule, in one passage through it.
+    fn is_of_rule_of(&self, after: &Self) -> bool {
+        match (self.place, after.place) {
+            (Some(before), Some(place)) => {
+                let same = (before.chain, before.rule) == (place.chain, place.rule);
+                // A rule that ended begins anew.
+                same && !self.is_idle() && self.hook == after.hook
+            }
+            _ => false,
+        }
+    }
+}
 
 impl Display for Trace<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
@@ -11,7 +75,7 @@ impl Display for Trace<'_> {
             arrival,
             outcome,
             share,
-            steps,
+            steps: _,
         } = self;
         write!(f, "{}", arrival.packet)?;
         match arrival.origin {
@@ -19,8 +83,8 @@ impl Display for Trace<'_> {
             Origin::Node => f.write_str(" of the node itself")?,
         }
         writeln!(f, ", {}", arrival.tracking)?;
-        for step in steps.iter().filter(|step| !step.is_idle()) {
-            writeln!(f, "  {step}")?;
+        for line in self.lines() {
+            writeln!(f, "  {line}")?;
         }
         write!(f, "-> {}", outcome.fate)?;
         if outcome.arrives() {
@@ -35,15 +99,19 @@ impl Display for Trace<'_> {
 
 impl Display for Packet {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ", Value::InetProto(self.protocol))?;
-        match self.protocol {
+        let Self {
+            source,
+            destination,
+            protocol,
+            source_port: _,
+            destination_port: _,
+            icmp_type,
+            mark: _,
+            priority: _,
+        } = self;
+        write!(f, "{} ", Value::InetProto(*protocol))?;
+        match *protocol {
             l4proto::ICMP | l4proto::ICMPV6 => {
-                let Self {
-                    source,
-                    destination,
-                    icmp_type,
-                    ..
-                } = self;
                 write!(f, "type {icmp_type} {source} > {destination}")
             }
             _ => write!(f, "{} > {}", self.from(), self.to()),
@@ -56,8 +124,8 @@ impl Display for Tracking {
         f.write_str(match self {
             Self::New => "new connection",
             Self::Announced => "announced connection",
-            Self::Of(_, super::Direction::Original) => "known connection",
-            Self::Of(_, super::Direction::Reply) => "answer in a known connection",
+            Self::Of(_, Direction::Original) => "known connection",
+            Self::Of(_, Direction::Reply) => "answer in a known connection",
             Self::Error(..) => "error about a known connection",
             Self::Invalid => "invalid",
         })
@@ -84,15 +152,5 @@ impl Display for Share {
             denominator,
         } = self;
         write!(f, "{numerator}/{denominator}")
-    }
-}
-
-impl Trace<'_> {
-    /// The steps by which rules decided: what applied, without what did not.
-    pub fn decisive(&self) -> impl Iterator<Item = &Step<'_>> {
-        self.steps.iter().filter(|step| match step.event {
-            Event::Tracked(_) | Event::Settled => false,
-            _ => !step.is_idle(),
-        })
     }
 }

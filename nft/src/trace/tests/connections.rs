@@ -172,19 +172,19 @@ fn masquerading_without_an_address_drops() {
 fn a_trace_reads_as_a_story() {
     let table = translating();
     let words = only(&table, &tcp("10.96.0.1:80")).to_string();
-    let lines: Vec<&str> = words.lines().map(str::trim).collect();
     assert_eq!(
-        lines[0],
-        "tcp 10.1.0.2:4000 > 10.96.0.1:80 by interface 10, new connection"
+        words,
+        "\
+tcp 10.1.0.2:4000 > 10.96.0.1:80 by interface 10, new connection
+  prerouting: connection tracking says new
+  prerouting: chain pre (priority -100, asked for the first packet)
+  chain pre, rule 1: ip daddr 10.96.0.1; tcp dport 80; destination shall be 10.1.0.3:8080
+  prerouting: destination becomes 10.1.0.3:8080
+  prerouting: routed to interface 11
+  postrouting: chain post (priority 100, asked for the first packet)
+  chain post, rule 1: ct status dnat; source shall be 192.0.2.1
+  postrouting: source becomes 192.0.2.1:4000
+-> sent by interface 11 as tcp 192.0.2.1:4000 > 10.1.0.3:8080
+"
     );
-    assert!(
-        lines.contains(&"chain pre, rule 1: ip daddr 10.96.0.1: yes, it is 10.96.0.1"),
-        "{words}"
-    );
-    assert!(
-        lines.contains(&"prerouting: destination becomes 10.1.0.3:8080"),
-        "{words}"
-    );
-    let last = "-> sent by interface 11 as tcp 192.0.2.1:4000 > 10.1.0.3:8080";
-    assert_eq!(lines.last(), Some(&last));
 }
