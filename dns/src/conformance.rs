@@ -101,6 +101,14 @@ pub struct Case {
     pub deviation: Option<String>,
 }
 
+impl Case {
+    /// Whether it compares how much fits into a datagram.
+    #[must_use]
+    pub fn is_about_size(&self) -> bool {
+        self.expect.truncated.is_some()
+    }
+}
+
 /// What is answered; what is left out is not compared.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -168,7 +176,7 @@ pub struct Served {
 /// A file that says what cannot be.
 pub fn judge(
     suite: &Suite,
-    mut ask: impl FnMut(&Served, &Query) -> Vec<(Path, Option<Reply>)>,
+    mut ask: impl FnMut(&Served, &Case) -> Vec<(Path, Option<Reply>)>,
 ) -> Result<Report, String> {
     let mut report = Report::default();
     let mut stand = Stand::new(suite)?;
@@ -178,7 +186,7 @@ pub fn judge(
     let mut run = |stand: &mut Stand, stage: &str, cases: &[Case]| {
         let served = stand.served();
         for case in cases {
-            let found: Vec<_> = ask(&served, &case.query)
+            let found: Vec<_> = ask(&served, case)
                 .into_iter()
                 .filter_map(|(path, reply)| {
                     let difference = compare::compare(&served.apexes, case, reply.as_ref())?;

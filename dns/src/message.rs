@@ -89,6 +89,10 @@ impl Code {
 
 /// What a message is.
 #[derive(Clone, Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a box would be an allocation for each question"
+)]
 pub enum Message {
     /// Not a question: nothing is sent back.
     Drop,
@@ -175,7 +179,7 @@ fn additional(packet: &[u8], mut request: Request, count: u16) -> Message {
         // A record that is no OPT (TSIG, SIG(0)) has an owner: the slow path reads it.
         if packet.get(at..at + 3) != Some(&[0, 0, 41]) {
             request.odd = true;
-            break;
+            return Message::Ask(request);
         }
         let Some(fixed) = packet
             .get(at + 3..)
@@ -188,13 +192,16 @@ fn additional(packet: &[u8], mut request: Request, count: u16) -> Message {
         if at > packet.len() || request.edns.is_some() {
             return refuse(Code::FORMERR, &request);
         }
+        if !options_are_whole(&packet[at - length..at]) {
+            return refuse(Code::FORMERR, &request);
+        }
         request.edns = Some(Edns {
             size: u16::from_be_bytes([fixed[0], fixed[1]]),
             version: fixed[3],
             dnssec: fixed[4] & 0x80 != 0,
         });
     }
-    if !request.odd && at != packet.len() {
+    if at != packet.len() {
         return refuse(Code::FORMERR, &request);
     }
     if request.edns.is_some_and(|edns| edns.version > 0) {
@@ -208,6 +215,18 @@ fn additional(packet: &[u8], mut request: Request, count: u16) -> Message {
         RecordType::AXFR | RecordType(251) => refuse(Code::REFUSED, &request),
         _ => Message::Ask(request),
     }
+}
+
+/// Whether data of an OPT record is a row of options, each with its length.
+fn options_are_whole(mut data: &[u8]) -> bool {
+    while let Some(head) = data.first_chunk::<4>() {
+        let length = usize::from(u16::from_be_bytes([head[2], head[3]]));
+        let Some(rest) = data.get(4 + length..) else {
+            return false;
+        };
+        data = rest;
+    }
+    data.is_empty()
 }
 
 #[cfg(test)]

@@ -1,10 +1,12 @@
 //! Who is asked for what is not ours.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use hickory_proto::rr::{Name, RData, Record};
 use weft_core::zones::record::RecordType;
 
+use crate::forward::Forwarder;
 use crate::slow;
 
 /// What others said.
@@ -26,6 +28,10 @@ pub enum Upstream {
     None,
     /// Records that are known beforehand, for conformance.
     Fixed(Fixed),
+    /// Those that somebody else holds too.
+    Shared(Arc<Self>),
+    /// Real servers.
+    Forward(Arc<Forwarder>),
 }
 
 /// A world of a few records: what has none does not exist.
@@ -52,11 +58,13 @@ impl Upstream {
         &self,
         name: &[u8],
         kind: RecordType,
-        _client: Option<IpAddr>,
+        client: Option<IpAddr>,
     ) -> Option<Reply> {
         match self {
             Self::None => None,
             Self::Fixed(fixed) => Some(fixed.ask(slow::name(name)?, kind)),
+            Self::Shared(shared) => Box::pin(shared.ask(name, kind, client)).await,
+            Self::Forward(forwarder) => Some(forwarder.ask(name, kind).await),
         }
     }
 }

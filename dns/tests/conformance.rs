@@ -8,7 +8,7 @@ fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/conformance/dns")
 }
 
-fn suites() -> Vec<Suite> {
+pub fn suites() -> Vec<Suite> {
     let entries = std::fs::read_dir(folder()).expect("the folder");
     let mut paths: Vec<_> = entries
         .map(|entry| entry.expect("an entry").path())
@@ -32,7 +32,7 @@ fn every_case_agrees_on_both_paths() {
         .expect("a runtime");
     let (mut passed, mut faults) = (0, Vec::new());
     for suite in suites() {
-        let report = judge(&suite, |served, query| query.ask_both(served, &runtime));
+        let report = judge(&suite, |served, case| case.query.ask_both(served, &runtime));
         let report = report.unwrap_or_else(|error| panic!("{}: {error}", suite.name));
         passed += report.passed;
         for fault in report.disagreements {
@@ -56,7 +56,8 @@ fn changed(from: &str, to: &str) -> usize {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .build()
         .expect("a runtime");
-    let report = judge(&suite, |served, query| query.ask_both(served, &runtime)).expect("a report");
+    let report =
+        judge(&suite, |served, case| case.query.ask_both(served, &runtime)).expect("a report");
     report.disagreements.len()
 }
 

@@ -1,3 +1,12 @@
 //! What crosses the modules of the server.
 
+#[path = "../../operator/tests/api_server.rs"]
+#[expect(
+    dead_code,
+    reason = "shared with the operator's tests, which use more of it"
+)]
+mod api_server;
 mod conformance;
+mod paths;
+mod program;
+mod sockets;

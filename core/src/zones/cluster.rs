@@ -70,10 +70,13 @@ pub struct Cluster {
     slices: HashMap<Box<str>, SliceInput>,
     by_service: HashMap<UnitKey, BTreeSet<Box<str>>>,
     namespaces: BTreeMap<Box<[u8]>, bool>,
-    pods: HashMap<Box<str>, (Arc<[u8]>, Vec<IpAddr>)>,
+    pods: HashMap<Box<str>, Held>,
     touched: BTreeSet<UnitKey>,
     data: Data,
 }
+
+/// What a pod holds: the label of its namespace, and its addresses.
+type Held = (Arc<[u8]>, Vec<IpAddr>);
 
 impl Cluster {
     /// An empty cluster.

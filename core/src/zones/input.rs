@@ -7,6 +7,7 @@ use std::net::IpAddr;
 
 use k8s_openapi::api::core::v1::{Namespace, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use serde::{Deserialize, Serialize};
 
 use super::name::{MAX_LABEL, Name};
 
@@ -49,7 +50,7 @@ fn push_label(out: &mut Vec<u8>, text: &str) -> Option<()> {
 }
 
 /// A protocol that ports have names under.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Protocol {
     /// `_tcp`
     Tcp,
@@ -81,7 +82,7 @@ impl Protocol {
 }
 
 /// A port of a service or of a slice.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Port {
     /// Its name in lower case; empty where it has none.
     pub name: Box<str>,
@@ -102,7 +103,7 @@ impl Port {
 }
 
 /// What the name of a service leads to.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq)]
 pub enum Face {
     /// Its cluster IPs.
     Addresses(Box<[IpAddr]>),
@@ -113,7 +114,7 @@ pub enum Face {
 }
 
 /// A Service or ServiceImport.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq)]
 pub struct ServiceInput {
     /// What its name leads to.
     pub face: Face,
@@ -212,16 +213,17 @@ fn unique(addresses: impl Iterator<Item = IpAddr>) -> Box<[IpAddr]> {
 }
 
 /// Whose endpoints a slice lists.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct UnitKey {
     /// Imported, or of this cluster.
     pub imported: bool,
     /// The service.
+    #[serde(with = "ascii")]
     pub key: Key,
 }
 
 /// An EndpointSlice: its ready endpoints.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq, Eq)]
 pub struct SliceInput {
     /// Whose they are.
     pub service: UnitKey,
@@ -230,8 +232,10 @@ pub struct SliceInput {
     /// Their addresses.
     pub addresses: Box<[IpAddr]>,
     /// Their labels in wire form, one after the other; a single zero where an endpoint is called after its address.
+    #[serde(with = "ascii")]
     pub labels: Box<[u8]>,
     /// The label of the cluster they run in, in wire form.
+    #[serde(with = "ascii::option")]
     pub cluster: Option<Box<[u8]>>,
 }
 
@@ -326,4 +330,39 @@ pub fn exposed(object: &Namespace, config: &super::config::Config) -> bool {
     let labels = object.metadata.labels.clone().unwrap_or_default();
     let chosen = config.namespace_labels.as_ref();
     listed && chosen.is_none_or(|selector| super::selector::matches(selector, &labels))
+}
+
+/// Labels in wire form as text: names of Kubernetes' objects are ASCII, and so are the lengths before them.
+mod ascii {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(std::str::from_utf8(bytes).map_err(serde::ser::Error::custom)?)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Box<[u8]>, D::Error> {
+        Ok(String::deserialize(deserializer)?.into_bytes().into())
+    }
+
+    pub mod option {
+        use serde::{Deserialize, Deserializer, Serializer};
+
+        #[expect(clippy::ref_option, reason = "the form that serde calls it in")]
+        pub fn serialize<S: Serializer>(
+            bytes: &Option<Box<[u8]>>,
+            serializer: S,
+        ) -> Result<S::Ok, S::Error> {
+            match bytes {
+                Some(bytes) => super::serialize(bytes, serializer),
+                None => serializer.serialize_none(),
+            }
+        }
+
+        pub fn deserialize<'de, D: Deserializer<'de>>(
+            deserializer: D,
+        ) -> Result<Option<Box<[u8]>>, D::Error> {
+            let text = Option::<String>::deserialize(deserializer)?;
+            Ok(text.map(|text| text.into_bytes().into()))
+        }
+    }
 }

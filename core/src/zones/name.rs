@@ -162,6 +162,19 @@ impl fmt::Debug for Name {
     }
 }
 
+impl serde::Serialize for Name {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for Name {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Self::absolute(&text).map_err(serde::de::Error::custom)
+    }
+}
+
 /// Writes a name in wire form as text, with a last dot.
 fn write_wire(formatter: &mut fmt::Formatter<'_>, wire: &[u8]) -> fmt::Result {
     if wire == [0] {

@@ -206,14 +206,11 @@ impl Zones {
     }
 
     /// As [`Zones::answer`], behind a call that does not repeat itself without end: an ALIAS that leads to an ALIAS ends here.
-    fn answer_plain<S: Sections>(
+    fn answer_plain<S: Sections + ?Sized>(
         &self,
         question: &Question<'_>,
         out: &mut Borrower<'_, S>,
-    ) -> Outcome
-    where
-        S: ?Sized,
-    {
+    ) -> Outcome {
         let sections: &mut dyn Sections = out;
         match self.table.find(question.lower) {
             Some((_, Holder::User(zone))) if zone.borrows(question) => done(Rcode::ServFail),

@@ -201,10 +201,13 @@ impl UserZone {
     }
 }
 
+/// The data of one type, before it is complete.
+type Collected = (RecordType, u32, Vec<Box<[u8]>>);
+
 /// A leaf that is being put together.
 #[derive(Default)]
 struct Draft {
-    sets: Vec<(RecordType, u32, Vec<Box<[u8]>>)>,
+    sets: Vec<Collected>,
     alias: Option<(u32, Name)>,
     service: Option<(u32, Key)>,
 }
@@ -234,7 +237,7 @@ impl Draft {
     }
 
     fn finish(self) -> Leaf {
-        let set = |(kind, ttl, data): (RecordType, u32, Vec<Box<[u8]>>)| Set {
+        let set = |(kind, ttl, data): Collected| Set {
             kind,
             ttl,
             data: data.into(),

@@ -174,7 +174,7 @@ impl Query {
     }
 
     /// Asks again over TCP where an answer is cut short, as clients do.
-    fn full(
+    pub fn full(
         &self,
         transport: Transport,
         ask: impl Fn(Transport) -> Option<Vec<u8>>,

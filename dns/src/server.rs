@@ -1,0 +1,103 @@
+//! Sockets in, answers out: what all of them share.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+use arc_swap::ArcSwap;
+use weft_core::zones::Zones;
+
+use crate::fast::{self, Manner, Verdict};
+use crate::message::Transport;
+use crate::metrics::{Counters, Metrics};
+use crate::slow;
+use crate::upstream::Upstream;
+
+pub mod queue;
+pub mod socket;
+pub mod stream;
+pub mod udp;
+
+/// What is served.
+pub struct Served {
+    /// What names answer.
+    pub zones: ArcSwap<Zones>,
+    /// Who is asked for the rest.
+    pub upstream: Upstream,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// Set: no more is taken.
+    pub stopped: AtomicBool,
+    rotation: AtomicU32,
+}
+
+impl Served {
+    /// Serves zones.
+    #[must_use]
+    pub fn new(zones: Zones, upstream: Upstream, metrics: Arc<Metrics>) -> Self {
+        Self {
+            zones: ArcSwap::from_pointee(zones),
+            upstream,
+            metrics,
+            stopped: AtomicBool::new(false),
+            rotation: AtomicU32::new(0),
+        }
+    }
+
+    /// What the server is beside its zones.
+    #[must_use]
+    pub fn manner(&self) -> Manner {
+        Manner {
+            recursive: self.upstream.is_some(),
+        }
+    }
+
+    /// Answers a message on whichever path it needs; for transports where a message is not worth a path of its own.
+    pub async fn answer(
+        &self,
+        counters: &Counters,
+        packet: &[u8],
+        client: IpAddr,
+        transport: Transport,
+    ) -> Option<Vec<u8>> {
+        let zones = self.zones.load_full();
+        let rotation = self.rotation.fetch_add(1, Ordering::Relaxed);
+        let stream = transport == Transport::Stream;
+        let mut buffer = vec![0; usize::from(u16::MAX)];
+        match fast::answer(
+            &zones,
+            self.manner(),
+            packet,
+            Some(client),
+            transport,
+            rotation,
+            &mut buffer,
+        ) {
+            Verdict::Drop => {
+                counters.dropped();
+                None
+            }
+            Verdict::Reply(length) => {
+                buffer.truncate(length);
+                counters.answered(false, stream, packet, &buffer);
+                Some(buffer)
+            }
+            Verdict::Slow => {
+                let answer = slow::answer(
+                    &zones,
+                    &self.upstream,
+                    packet,
+                    Some(client),
+                    transport,
+                    rotation,
+                )
+                .await;
+                match &answer {
+                    Some(answer) => counters.answered(true, stream, packet, answer),
+                    None => counters.dropped(),
+                }
+                answer
+            }
+        }
+    }
+}

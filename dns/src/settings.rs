@@ -1,0 +1,158 @@
+//! The command line: what an administrator may set, with the defaults and the environment variables that
+//! the chart uses.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// The DNS server of Weftnet.
+#[derive(Debug, Parser)]
+#[command(name = "weft-dns", version)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Serve.
+    Run(Box<RunSettings>),
+    /// Ask a server, and print what it says.
+    Query(QuerySettings),
+    /// Print completions for a shell.
+    Completion {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// Print the version.
+    Version,
+}
+
+/// How to ask.
+#[derive(Clone, Debug, Args)]
+pub struct QuerySettings {
+    /// The name, absolute or not: it is asked as it stands.
+    pub name: String,
+    /// The type, such as AAAA or TYPE65.
+    #[arg(default_value = "A")]
+    pub kind: String,
+    /// The server.
+    #[arg(long, default_value = "127.0.0.1:53", value_parser = address)]
+    pub server: SocketAddr,
+    /// Ask over TCP.
+    #[arg(long)]
+    pub tcp: bool,
+    /// Seconds to wait.
+    #[arg(long, default_value_t = 3)]
+    pub timeout: u64,
+}
+
+/// How to reach the API server.
+#[derive(Clone, Debug, Args)]
+pub struct ApiSettings {
+    /// A kubeconfig file. Without it: the service account of the pod.
+    #[arg(long, env = "KUBECONFIG")]
+    pub kubeconfig: Option<PathBuf>,
+    /// Addresses of the API server, host:port, comma-separated; the next is tried when one fails.
+    /// Without it: the address in the kubeconfig, or the Service `kubernetes`.
+    #[arg(long, env = "WEFT_API_SERVER", value_delimiter = ',')]
+    pub api_server: Vec<String>,
+}
+
+/// How to serve.
+#[derive(Clone, Debug, Args)]
+pub struct RunSettings {
+    /// The API server.
+    #[command(flatten)]
+    pub api: ApiSettings,
+    /// Addresses to serve at, IP or IP:port, comma-separated. They need not be there yet.
+    #[arg(long, env = "WEFT_DNS_LISTEN", value_delimiter = ',', default_value = "0.0.0.0,::", value_parser = address)]
+    pub listen: Vec<SocketAddr>,
+    /// A JSON file with the chart's values `dns.cluster`.
+    #[arg(long, env = "WEFT_DNS_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// Who is asked for what is not ours: a resolv.conf. An empty value: nobody.
+    #[arg(
+        long,
+        env = "WEFT_DNS_RESOLV_CONF",
+        default_value = "/etc/resolv.conf",
+        value_name = "FILE"
+    )]
+    pub resolv_conf: String,
+    /// Where the last full snapshot is kept. Without it: nowhere.
+    #[arg(long, env = "WEFT_DNS_STATE_DIR")]
+    pub state_dir: Option<PathBuf>,
+    /// Port of /healthz, /readyz and /metrics; 0 for any free one.
+    #[arg(long, env = "WEFT_HEALTH_PORT", default_value_t = 9472)]
+    pub health_port: u16,
+    /// How long to go on serving after SIGTERM, in seconds: until nobody sends anything here any more.
+    #[arg(long, env = "WEFT_DNS_LAME_DUCK", default_value_t = 5)]
+    pub lame_duck: u64,
+    /// Serving threads; 0 for as many as there are cores to run on.
+    #[arg(long, env = "WEFT_DNS_THREADS", default_value_t = 0)]
+    pub threads: usize,
+    /// What is logged: error, warn, info, debug, trace, or a filter such as `weft_dns=debug`.
+    #[arg(long, env = "WEFT_LOG", default_value = "info")]
+    pub log: String,
+    /// Form of the log.
+    #[arg(long, env = "WEFT_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
+    pub log_format: LogFormat,
+}
+
+impl RunSettings {
+    /// The time that a stopping server goes on.
+    #[must_use]
+    pub fn lame_duck(&self) -> Duration {
+        Duration::from_secs(self.lame_duck)
+    }
+}
+
+/// Form of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// Lines for people.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// An address with a port, or one whose port is 53.
+///
+/// # Errors
+/// A sentence that says what to write.
+pub fn address(text: &str) -> Result<SocketAddr, String> {
+    let plain = text.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, 53));
+    plain
+        .or_else(|_| text.parse())
+        .map_err(|_| format!("{text:?} is not an address: write 10.96.0.10 or [fd00::a]:5353"))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn an_address_without_a_port_has_the_port_of_dns() {
+        assert_eq!(
+            address("10.96.0.10"),
+            Ok(SocketAddr::from(([10, 96, 0, 10], 53)))
+        );
+        assert_eq!(address("::").map(|address| address.port()), Ok(53));
+        assert_eq!(
+            address("[fd00::a]:5353").map(|address| address.port()),
+            Ok(5353)
+        );
+        assert!(address("dns").is_err());
+    }
+}
