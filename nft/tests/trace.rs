@@ -81,6 +81,7 @@ impl Bench {
                 for seen in events.chain([end(&trace.outcome.fate)]) {
                     *self.seen.entry(seen).or_default() += 1;
                 }
+                self.host.learn(&trace.outcome.updates);
                 return Ok(Some((trace.clone(), packet)));
             }
         }
@@ -166,7 +167,7 @@ fn is_echo(packet: &Packet) -> bool {
 
 /// Ends and events that random tables must bring about.
 const ENDS: [&str; 5] = ["delivered", "sent", "dropped", "rejected", "unroutable"];
-const EVENTS: [&str; 16] = [
+const EVENTS: [&str; 17] = [
     "tracked",
     "routed",
     "policy",
@@ -183,6 +184,7 @@ const EVENTS: [&str; 16] = [
     "notrack",
     "carries",
     "verdict",
+    "dynamic set",
 ];
 
 fn end(fate: &Fate) -> &'static str {
@@ -310,6 +312,7 @@ fn try_table(
         .apply(&replace(loaded))
         .map_err(|refused| format!("{refused:?}\n{loaded}"))?;
     bench.node.forget();
+    bench.host.dynamic.clear();
     bench.node.hear();
     let tracer = Tracer::new(traced);
     let links = bench.node.indices();

@@ -399,47 +399,68 @@ fn dynamic_sets_remember_as_in_the_kernel() {
     });
 }
 
+/// Port 80 adds the client, port 81 takes it away, port 443 is dropped for who is in.
+fn forgetful(map: bool) -> Table {
+    let change = |operation| Statement::Dynamic {
+        operation,
+        set: "seen".to_owned(),
+        key: vec![Field::IpSaddr],
+        timeout: None,
+        data: map.then_some(Field::Priority),
+    };
+    let to = |number| Statement::is(Field::UdpDport, port(number));
+    let is_in = if map {
+        Statement::SetPriority(Class::Map {
+            key: vec![Field::IpSaddr],
+            map: "seen".to_owned(),
+        })
+    } else {
+        Statement::in_set([Field::IpSaddr], "seen")
+    };
+    let rules = [
+        rule([to(80), change(Operation::Add)]),
+        rule([to(81), change(Operation::Delete), drop()]),
+        rule([to(443), is_in, drop()]),
+    ];
+    let mut table = table([("f", base(ChainKind::Filter, Hook::Forward, 0, rules))]);
+    let seen = if map {
+        Set::map([Type::Ipv4Addr], DataType::Values(vec![Type::ClassId]))
+    } else {
+        Set::new([Type::Ipv4Addr])
+    };
+    let seen = Set {
+        flags: SetFlags {
+            dynamic: true,
+            ..SetFlags::default()
+        },
+        size: Some(100),
+        ..seen
+    };
+    table.sets.insert("seen".to_owned(), seen);
+    table
+}
+
 #[test]
-fn deleting_an_element_goes_on_whether_it_was_there_or_not() {
+fn an_element_is_deleted_whether_it_was_there_or_not_and_the_rule_goes_on() {
     run(|bench| {
         let [red, ..] = bench.node.indices();
-        let change = |operation| Statement::Dynamic {
-            operation,
-            set: "seen".to_owned(),
-            key: vec![Field::IpSaddr],
-            timeout: None,
-            data: None,
-        };
-        let to = |number| Statement::is(Field::UdpDport, port(number));
-        let rules = [
-            rule([to(80), change(Operation::Add)]),
-            rule([to(81), change(Operation::Delete), drop()]),
-        ];
-        let mut table = table([("f", base(ChainKind::Filter, Hook::Forward, 0, rules))]);
-        let seen = Set {
-            flags: SetFlags {
-                dynamic: true,
-                ..SetFlags::default()
-            },
-            size: Some(8),
-            ..Set::new([Type::Ipv4Addr])
-        };
-        table.sets.insert("seen".to_owned(), seen);
-        load(bench, &table);
-        let mut host = bench.host.clone();
-        for number in [81, 80, 80, 81, 81, 80, 81] {
-            let source = bench.ports.next().unwrap();
-            let from = at(&format!("10.1.0.2:{source}"));
-            let packet = Packet::udp(from, at(&format!("198.51.100.9:{number}")));
-            let traces = Tracer::new(&table).trace(&host, &Arrival::by(red, packet));
-            let heard = bench.node.send(Origin::Link(red), &packet, Phase::First);
-            assert_eq!(
-                !heard.is_empty(),
-                traces[0].outcome.arrives(),
-                "{}",
-                traces[0]
-            );
-            host.learn(&traces[0].outcome.updates);
+        for map in [false, true] {
+            let table = forgetful(map);
+            load(bench, &table);
+            let mut host = bench.host.clone();
+            let mut passed = Vec::new();
+            for number in [81, 443, 80, 443, 80, 81, 443, 81, 80, 443] {
+                let source = bench.ports.next().unwrap();
+                let from = at(&format!("10.1.0.2:{source}"));
+                let packet = Packet::udp(from, at(&format!("198.51.100.9:{number}")));
+                let traces = Tracer::new(&table).trace(&host, &Arrival::by(red, packet));
+                let heard = bench.node.send(Origin::Link(red), &packet, Phase::First);
+                let traced = traces[0].outcome.arrives();
+                assert_eq!(!heard.is_empty(), traced, "{}", traces[0]);
+                host.learn(&traces[0].outcome.updates);
+                passed.extend((number == 443).then_some(traced));
+            }
+            assert_eq!(passed, [true, false, true, false]);
         }
     });
 }

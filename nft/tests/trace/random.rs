@@ -4,12 +4,13 @@
 //! so what proptest shrinks is readable.
 
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use weft_nft::trace::{Origin, Packet};
 use weft_nft::{
-    Chain, ChainKind, Class, DataType, Element, Field, Hook, Key, NatFamily, NatTarget, Operator,
-    Part, Policy, Reject, Right, Rule, Set, Statement, Table, TableFlags, Type, Value, Verdict,
-    ct_state, ct_status, l4proto,
+    Chain, ChainKind, Class, DataType, Element, Field, Hook, Key, NatFamily, NatTarget, Operation,
+    Operator, Part, Policy, Reject, Right, Rule, Set, SetFlags, Statement, Table, TableFlags, Type,
+    Value, Verdict, ct_state, ct_status, l4proto,
 };
 
 /// Bytes that answer questions; zeros where they have run out.
@@ -239,6 +240,56 @@ fn sets(table: &mut Table, tape: &mut Tape<'_>, links: [u32; 3]) {
             Element::of([reachable(tape, V4), port(tape)]),
         )
     });
+    let dynamic = |set: Set, size| Set {
+        flags: SetFlags {
+            dynamic: true,
+            timeout: true,
+            ..SetFlags::default()
+        },
+        size: Some(size),
+        timeout: Some(Duration::from_secs(600)),
+        ..set
+    };
+    let sets = [
+        (
+            "seen",
+            dynamic(Set::new([Type::Ipv4Addr, Type::InetService]), 1000),
+        ),
+        // Small enough to be full.
+        ("clients", dynamic(Set::map([Type::Ipv4Addr], class()), 2)),
+    ];
+    table
+        .sets
+        .extend(sets.map(|(name, set)| (name.to_owned(), set)));
+}
+
+/// A change of a dynamic set. Only packets that are forwarded make them: what the kernel itself
+/// answers to others is not traced. Deletions leave the smaller set alone, in which the kernel
+/// frees places late.
+fn change(tape: &mut Tape<'_>) -> Statement {
+    let operations = [Operation::Add, Operation::Update, Operation::Delete];
+    let (set, key, operation, data): (_, _, _, Option<Field>) = if tape.is(2) {
+        (
+            "seen",
+            vec![Field::IpSaddr, Field::ThDport],
+            tape.of(&operations),
+            None,
+        )
+    } else {
+        (
+            "clients",
+            vec![Field::IpSaddr],
+            tape.of(&operations[..2]),
+            Some(Field::Priority),
+        )
+    };
+    Statement::Dynamic {
+        operation,
+        set: set.to_owned(),
+        key,
+        timeout: (operation != Operation::Delete).then_some(Duration::from_secs(300)),
+        data,
+    }
 }
 
 fn rules(tape: &mut Tape<'_>, kind: Kind, hook: Option<Hook>) -> Vec<Rule> {
@@ -264,7 +315,7 @@ fn condition(tape: &mut Tape<'_>) -> Statement {
         set: set.to_owned(),
         negated: operator == Operator::Ne,
     };
-    match tape.next(28) {
+    match tape.next(29) {
         0 => compare(Field::IpDaddr, v4(tape)),
         1 => compare(Field::Ip6Daddr, v6(tape)),
         2 => compare(Field::IpSaddr, v4(tape)),
@@ -333,6 +384,7 @@ fn condition(tape: &mut Tape<'_>) -> Statement {
             tape.of(&[Value::NfProtoIpv4, Value::NfProtoIpv6]),
         ),
         26 => compare(Field::Icmpv6Type, Value::Icmpv6Type(tape.of(&[128, 129]))),
+        27 => lookup(&[Field::IpSaddr, Field::ThDport], "seen"),
         _ => compare(Field::Priority, class_id(tape)),
     }
 }
@@ -342,7 +394,12 @@ fn action(tape: &mut Tape<'_>, kind: Kind, hook: Option<Hook>) -> Statement {
         Kind::Regular(number) => number + 1,
         _ => 0,
     };
-    match (kind, tape.next(12)) {
+    match (kind, tape.next(14)) {
+        (Kind::Filter, 12 | 13) if hook == Some(Hook::Forward) => change(tape),
+        (_, 12) => Statement::SetPriority(Class::Map {
+            key: vec![Field::IpSaddr],
+            map: "clients".to_owned(),
+        }),
         (Kind::DestinationNat, 0..=3) => dnat(tape),
         (Kind::DestinationNat, 4) => {
             to_map(NatFamily::Ip, &[Field::L4proto, Field::ThDport], "to4")
@@ -379,7 +436,7 @@ fn action(tape: &mut Tape<'_>, kind: Kind, hook: Option<Hook>) -> Statement {
             1 => Statement::vmap([Field::Iifname], "bylink"),
             _ => Statement::vmap([Field::Priority], "choose"),
         },
-        (_, 11) => Statement::Counter,
+        (_, 11 | 13) => Statement::Counter,
         _ => Statement::Verdict(verdict(tape, regular)),
     }
 }
