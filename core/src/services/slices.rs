@@ -1,7 +1,8 @@
-//! EndpointSlices in the form in which they are kept: 20 bytes for each endpoint.
+//! EndpointSlices in the form in which they are kept: 24 bytes for each endpoint.
 //!
-//! Names of nodes and zones are looked at once. What depends on this node's name becomes bits; sets
-//! of zones, of which a cluster has few, become numbers, because a node's zone may change.
+//! Names of nodes and zones, of which a cluster has few, become numbers of sets of names: an endpoint
+//! runs on one node, and may be meant for several nodes or zones. Whether this node or its zone is in
+//! a set is asked once for each set.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -24,53 +25,63 @@ pub(super) struct Slice {
 struct Endpoint {
     address: IpAddr,
     bits: u8,
-    zones: u16,
+    node: u16,
+    for_nodes: u16,
+    for_zones: u16,
 }
 
 const READY: u8 = 1;
 const SERVING: u8 = 1 << 1;
 const TERMINATING: u8 = 1 << 2;
-const LOCAL: u8 = 1 << 3;
-const FOR_NODES: u8 = 1 << 4;
-const FOR_THIS_NODE: u8 = 1 << 5;
 
-/// Sets of zones by number; 0 is the empty one.
-#[derive(Clone, Debug)]
-pub(super) struct Zones {
-    sets: Vec<Box<[Box<str>]>>,
-    numbers: HashMap<Box<[Box<str>]>, u16>,
-    /// Whether this node's zone is in a set.
-    ours: Vec<bool>,
-    zone: Option<Box<str>>,
+/// Where this node is, and the places that endpoints name.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Places {
+    pub nodes: Sets,
+    pub zones: Sets,
 }
 
-impl Default for Zones {
+/// Sets of names by number; 0 is the empty one.
+#[derive(Clone, Debug)]
+pub(super) struct Sets {
+    sets: Vec<Box<[Box<str>]>>,
+    numbers: HashMap<Box<[Box<str>]>, u16>,
+    /// Whether our own name is in a set.
+    ours: Vec<bool>,
+    own: Option<Box<str>>,
+}
+
+impl Default for Sets {
     fn default() -> Self {
         Self {
             sets: vec![Box::default()],
             numbers: [(Box::default(), 0)].into(),
             ours: vec![false],
-            zone: None,
+            own: None,
         }
     }
 }
 
-impl Zones {
-    /// The node is in another zone.
-    pub fn set_zone(&mut self, zone: Option<&str>) {
-        self.zone = zone.map(Box::from);
+impl Sets {
+    /// Our own name is another one. Answers whether it is.
+    pub fn set_own(&mut self, own: Option<&str>) -> bool {
+        if self.own.as_deref() == own {
+            return false;
+        }
+        self.own = own.map(Box::from);
         self.ours = self.sets.iter().map(|set| self.holds(set)).collect();
+        true
     }
 
     fn holds(&self, set: &[Box<str>]) -> bool {
-        self.zone.as_ref().is_some_and(|zone| set.contains(zone))
+        self.own.as_ref().is_some_and(|own| set.contains(own))
     }
 
     fn number(&mut self, set: &[Box<str>]) -> u16 {
         if let Some(number) = self.numbers.get(set) {
             return *number;
         }
-        // 65,535 different sets of zones are no cluster's; hints beyond them are as if not given.
+        // 65,535 different sets are no cluster's; names beyond them are as if not given.
         let Ok(number) = u16::try_from(self.sets.len()) else {
             return 0;
         };
@@ -80,7 +91,8 @@ impl Zones {
         number
     }
 
-    fn hint(&self, number: u16) -> Option<bool> {
+    /// Whether we are in a set; none for the empty one.
+    fn ours(&self, number: u16) -> Option<bool> {
         let ours = || self.ours.get(usize::from(number)).copied();
         (number > 0).then(ours).flatten()
     }
@@ -88,7 +100,7 @@ impl Zones {
 
 impl Slice {
     /// The compact form of an object.
-    pub fn new(name: SliceName, object: SliceObject, node: &str, zones: &mut Zones) -> Self {
+    pub fn new(name: SliceName, object: SliceObject, places: &mut Places) -> Self {
         let SliceObject {
             service: _,
             family,
@@ -97,7 +109,7 @@ impl Slice {
         } = object;
         let endpoints = endpoints
             .iter()
-            .map(|endpoint| Endpoint::new(endpoint, node, zones))
+            .map(|endpoint| Endpoint::new(endpoint, places))
             .collect();
         Self {
             name,
@@ -112,7 +124,7 @@ impl Slice {
         &self,
         family: Family,
         port: &object::ServicePort,
-        zones: &Zones,
+        places: &Places,
         into: &mut Vec<Candidate>,
     ) {
         let serves = |own: &&SlicePort| own.name == port.name && own.protocol == port.protocol;
@@ -123,7 +135,7 @@ impl Slice {
             into.extend(self.endpoints.iter().map(|endpoint| Candidate {
                 address: endpoint.address,
                 port: own.port,
-                facts: endpoint.facts(zones),
+                facts: endpoint.facts(places),
             }));
         }
     }
@@ -135,13 +147,13 @@ impl Slice {
 }
 
 impl Endpoint {
-    fn new(object: &SliceEndpoint, node: &str, zones: &mut Zones) -> Self {
+    fn new(object: &SliceEndpoint, places: &mut Places) -> Self {
         let SliceEndpoint {
             address,
             ready,
             serving,
             terminating,
-            node: on,
+            node,
             for_zones,
             for_nodes,
         } = object;
@@ -149,35 +161,31 @@ impl Endpoint {
             (*ready, READY),
             (*serving, SERVING),
             (*terminating, TERMINATING),
-            (on.as_deref() == Some(node), LOCAL),
-            (!for_nodes.is_empty(), FOR_NODES),
-            (for_nodes.iter().any(|name| **name == *node), FOR_THIS_NODE),
         ];
+        let bits = bits.into_iter().filter(|(is, _)| *is);
         Self {
             address: *address,
-            bits: bits
-                .into_iter()
-                .filter(|(is, _)| *is)
-                .map(|(_, bit)| bit)
-                .sum(),
-            zones: zones.number(for_zones),
+            bits: bits.map(|(_, bit)| bit).sum(),
+            node: places.nodes.number(node.as_slice()),
+            for_nodes: places.nodes.number(for_nodes),
+            for_zones: places.zones.number(for_zones),
         }
     }
 
-    fn facts(self, zones: &Zones) -> Facts {
+    fn facts(self, places: &Places) -> Facts {
         let has = |bit| self.bits & bit != 0;
         Facts {
             ready: has(READY),
             serving: has(SERVING),
             terminating: has(TERMINATING),
-            local: has(LOCAL),
-            for_node: has(FOR_NODES).then(|| has(FOR_THIS_NODE)),
-            for_zone: zones.hint(self.zones),
+            local: places.nodes.ours(self.node) == Some(true),
+            for_node: places.nodes.ours(self.for_nodes),
+            for_zone: places.zones.ours(self.for_zones),
         }
     }
 }
 
-/// The name of a protocol in hashes and comments.
+/// A protocol's number (IANA protocol numbers).
 pub(super) fn protocol_number(protocol: Protocol) -> u8 {
     match protocol {
         Protocol::Tcp => weft_nft::l4proto::TCP,

@@ -10,7 +10,7 @@ use super::batches::{Batches, Touched};
 use super::bulk::{self, Bulk, Sink};
 use super::claims::{Claims, Rank};
 use super::numbers::{Numbers, Tuple};
-use super::slices::{Slice, Zones};
+use super::slices::{Places, Slice};
 use super::unit::{self, Compiled, Surroundings, Unit};
 use super::{Config, Frame, ServiceName, ServiceObject, SliceName, SliceObject};
 use crate::finding::Finding;
@@ -26,7 +26,7 @@ pub struct Services {
     config: Config,
     /// Addresses that node ports are served on.
     node_ports: Vec<IpAddr>,
-    zones: Zones,
+    places: Places,
     entries: Vec<Entry>,
     free: Vec<u32>,
     names: HashMap<ServiceName, u32>,
@@ -127,15 +127,12 @@ impl Services {
         &self.config
     }
 
-    /// Takes another configuration, of a node of the same name. Everything that depends on it is
-    /// compiled again.
+    /// Takes another configuration. Everything that depends on it is compiled again.
     pub fn configure(&mut self, config: Config) {
         let node_ports = config.node_port_addresses();
-        let zone = config.zone != self.config.zone;
-        if zone {
-            self.zones.set_zone(config.zone.as_deref());
-        }
-        if zone || node_ports != self.node_ports {
+        let node = self.places.nodes.set_own(Some(&config.node));
+        let zone = self.places.zones.set_own(config.zone.as_deref());
+        if node || zone || node_ports != self.node_ports {
             self.dirty.extend(self.names.values());
         }
         self.node_ports = node_ports;
@@ -170,7 +167,7 @@ impl Services {
             return;
         };
         self.owners.insert(name.clone(), id);
-        let slice = Slice::new(name.clone(), object, &self.config.node, &mut self.zones);
+        let slice = Slice::new(name.clone(), object, &mut self.places);
         let slices = &mut self.entries[id as usize].slices;
         match slices.binary_search_by(|other| other.name.cmp(name)) {
             Ok(at) if slices[at] == slice => return,
@@ -404,7 +401,7 @@ impl Services {
         let mut new = match &entry.object {
             Some(object) => {
                 let around = Surroundings {
-                    zones: &self.zones,
+                    places: &self.places,
                     node_ports: &self.node_ports,
                     owns: &|tuple| self.claims.has(tuple, id),
                 };

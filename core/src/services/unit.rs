@@ -8,7 +8,7 @@ use super::choice::{self, Candidate};
 use super::code::{Code, Pick};
 use super::numbers::{Numbers, Tuple};
 use super::object::{ServiceObject, ServicePort};
-use super::slices::{Slice, Zones, protocol_number};
+use super::slices::{Places, Slice, protocol_number};
 use crate::view::Family;
 
 /// What an address of a Service is to it, in the order of who has it if several claim it.
@@ -121,7 +121,7 @@ pub(super) fn claims(object: &ServiceObject, node_ports: &[IpAddr]) -> Vec<(Tupl
 
 /// What the compilation of a Service looks at besides itself.
 pub(super) struct Surroundings<'a> {
-    pub zones: &'a Zones,
+    pub places: &'a Places,
     pub node_ports: &'a [IpAddr],
     /// Whether a frontend is this Service's own.
     pub owns: &'a dyn Fn(&Tuple) -> bool,
@@ -142,7 +142,7 @@ pub(super) fn compile(
     let mut ready: Vec<IpAddr> = Vec::new();
     for family in families(object) {
         for port in &object.ports {
-            let candidates = candidates(slices, family, port, around.zones);
+            let candidates = candidates(slices, family, port, around.places);
             ready.extend(locals(&candidates));
             // Where traffic comes from outside, pods and the node use all endpoints even under policy Local.
             let external = externals(port);
@@ -182,11 +182,11 @@ fn candidates(
     slices: &[Slice],
     family: Family,
     port: &ServicePort,
-    zones: &Zones,
+    places: &Places,
 ) -> Vec<Candidate> {
     let mut candidates = Vec::new();
     for slice in slices {
-        slice.candidates(family, port, zones, &mut candidates);
+        slice.candidates(family, port, places, &mut candidates);
     }
     choice::unite(&mut candidates);
     candidates

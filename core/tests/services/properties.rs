@@ -159,13 +159,15 @@ proptest! {
         }
         prop_assert_eq!(&kernel.table, &want);
 
-        let mut fresh = Services::new(world.config.clone());
+        // What a node is like may be known last.
+        let mut fresh = Services::default();
         for (name, object) in &world.slices {
             fresh.set_slice(name, Some(object.clone()));
         }
         for (name, object) in &world.services {
             fresh.set_service(name, Some(object.clone()));
         }
+        fresh.configure(world.config.clone());
         fresh.compile();
         prop_assert_eq!(resolved(&table(&fresh)), resolved(&want));
         prop_assert_eq!(fresh.health(), services.health());
