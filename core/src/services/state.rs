@@ -350,6 +350,12 @@ impl Services {
         }
     }
 
+    /// At start: the elements that the kernel has may lead to any of these choices, until all batches of a
+    /// [`Services::compile`] are committed.
+    pub fn hold(&mut self, frame: &Frame) {
+        self.held.extend(&frame.picks);
+    }
+
     fn id(&mut self, name: &ServiceName) -> u32 {
         if let Some(id) = self.names.get(name) {
             return *id;

@@ -212,7 +212,7 @@ impl Engine {
     /// Brings the kernel up to date with the Services. The first time everything is compared.
     pub(super) fn balance(&mut self) {
         let waits = self.is_waiting_to_retry();
-        let (Some(balancer), Some(kernel), Some(_)) =
+        let (Some(balancer), Some(kernel), Some(compiled)) =
             (&mut self.balancer, &mut self.kernel, &self.compiled)
         else {
             return;
@@ -227,6 +227,9 @@ impl Engine {
         if !balancer.adopted {
             if let Err(error) = adopt(balancer, kernel) {
                 return self.balance_failed(error.to_string());
+            }
+            if let Some(frame) = &compiled.view().services {
+                balancer.services.hold(frame);
             }
             balancer.adopted = true;
         }
