@@ -68,10 +68,10 @@ impl Table {
         let mut depth = name::labels(name).count();
         let mut at = 0;
         loop {
-            if self.depths >> depth.min(127) & 1 == 1 {
-                if let Some(holder) = self.zones.get(&name[at..]) {
-                    return Some((at, holder));
-                }
+            let has_depth = self.depths >> depth.min(127) & 1 == 1;
+            let holder = has_depth.then(|| self.zones.get(&name[at..])).flatten();
+            if let Some(holder) = holder {
+                return Some((at, holder));
             }
             depth = depth.checked_sub(1)?;
             at += usize::from(name[at]) + 1;

@@ -17,6 +17,7 @@ use weft_core::zones::input::ServiceInput;
 use weft_core::zones::name::Name;
 use weft_core::zones::user::{Strictness, UserZone};
 
+use crate::message::Transport;
 use crate::slow;
 use crate::upstream::{Fixed, Upstream};
 
@@ -107,6 +108,29 @@ impl Case {
     pub fn is_about_size(&self) -> bool {
         self.expect.truncated.is_some()
     }
+
+    /// Over what it is asked: what it says, else UDP and TCP; one about size over UDP alone.
+    #[must_use]
+    pub fn transports(&self) -> Vec<Transport> {
+        match self.query.transport() {
+            Some(transport) => vec![transport],
+            None if self.is_about_size() => vec![Transport::Udp],
+            None => vec![Transport::Udp, Transport::Stream],
+        }
+    }
+
+    /// Asks both paths within this process.
+    #[must_use]
+    pub fn ask_both(
+        &self,
+        served: &Served,
+        runtime: &tokio::runtime::Runtime,
+    ) -> Vec<(Path, Option<Reply>)> {
+        let transports = self.transports().into_iter();
+        transports
+            .flat_map(|transport| self.query.ask_both(served, runtime, transport))
+            .collect()
+    }
 }
 
 /// What is answered; what is left out is not compared.
@@ -137,11 +161,9 @@ enum Soa {
     Soa,
 }
 
-/// A case that disagrees.
+/// How a case disagrees on one path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Disagreement {
-    /// The stage and the case.
-    pub case: String,
     /// How it was asked.
     pub path: String,
     /// What should have been.
@@ -150,12 +172,12 @@ pub struct Disagreement {
     pub got: String,
 }
 
-/// What came of one file.
-#[derive(Clone, Debug, Default)]
-pub struct Report {
-    /// Cases that agree on every path.
-    pub passed: usize,
-    /// Cases that do not.
+/// A case, judged.
+#[derive(Clone, Debug)]
+pub struct Judged {
+    /// The stage, if there are any, and the case.
+    pub name: String,
+    /// Empty where it agrees on every path.
     pub disagreements: Vec<Disagreement>,
 }
 
@@ -177,32 +199,13 @@ pub struct Served {
 pub fn judge(
     suite: &Suite,
     mut ask: impl FnMut(&Served, &Case) -> Vec<(Path, Option<Reply>)>,
-) -> Result<Report, String> {
-    let mut report = Report::default();
+) -> Result<Vec<Judged>, String> {
+    let mut judged = Vec::new();
     let mut stand = Stand::new(suite)?;
     for object in &suite.objects {
         stand.apply(object)?;
     }
-    let mut run = |stand: &mut Stand, stage: &str, cases: &[Case]| {
-        let served = stand.served();
-        for case in cases {
-            let found: Vec<_> = ask(&served, case)
-                .into_iter()
-                .filter_map(|(path, reply)| {
-                    let difference = compare::compare(&served.apexes, case, reply.as_ref())?;
-                    Some(Disagreement {
-                        case: format!("{stage}{}", case.name),
-                        path: path.to_string(),
-                        expected: difference.0,
-                        got: difference.1,
-                    })
-                })
-                .collect();
-            report.passed += usize::from(found.is_empty());
-            report.disagreements.extend(found);
-        }
-    };
-    run(&mut stand, "", &suite.cases);
+    judged.extend(stand.judge("", &suite.cases, &mut ask));
     for stage in &suite.stages {
         for deleted in &stage.deleted {
             stand.delete(deleted)?;
@@ -210,9 +213,9 @@ pub fn judge(
         for object in &stage.objects {
             stand.apply(object)?;
         }
-        run(&mut stand, &format!("{}: ", stage.name), &stage.cases);
+        judged.extend(stand.judge(&format!("{}: ", stage.name), &stage.cases, &mut ask));
     }
-    Ok(report)
+    Ok(judged)
 }
 
 /// The server's input, stage by stage.
@@ -258,6 +261,34 @@ impl Stand {
             upstream: Arc::clone(&self.upstream),
             apexes: self.apexes.clone(),
         }
+    }
+
+    fn judge(
+        &mut self,
+        stage: &str,
+        cases: &[Case],
+        ask: &mut impl FnMut(&Served, &Case) -> Vec<(Path, Option<Reply>)>,
+    ) -> Vec<Judged> {
+        let served = self.served();
+        let judge = |case: &Case| {
+            let disagree = |(path, reply): (Path, Option<Reply>)| {
+                let (expected, got) = compare::compare(&served.apexes, case, reply.as_ref())?;
+                let path = path.to_string();
+                Some(Disagreement {
+                    path,
+                    expected,
+                    got,
+                })
+            };
+            Judged {
+                name: format!("{stage}{}", case.name),
+                disagreements: ask(&served, case)
+                    .into_iter()
+                    .filter_map(disagree)
+                    .collect(),
+            }
+        };
+        cases.iter().map(judge).collect()
     }
 
     fn apply(&mut self, object: &Value) -> Result<(), String> {

@@ -102,6 +102,7 @@ pub async fn answer(
 }
 
 /// Reads a message and judges it by the rules that hold for all.
+#[expect(clippy::result_large_err, reason = "it is taken apart at once")]
 fn judge(packet: &[u8], header: &Header) -> Result<Message, (u16, Option<Message>)> {
     if header.metadata.op_code != OpCode::Query {
         return Err((ResponseCode::NotImp.into(), None));

@@ -101,11 +101,10 @@ impl<'a> Writer<'a> {
         let end = begin + name.len() - 1;
         let mut offset = 0;
         while name[offset] != 0 {
-            if compress {
-                if let Some(place) = self.place(&name[offset..]) {
-                    self.bytes(&name[..offset])?;
-                    return self.bytes(&(0xc000 | place).to_be_bytes());
-                }
+            let place = compress.then(|| self.place(&name[offset..])).flatten();
+            if let Some(place) = place {
+                self.bytes(&name[..offset])?;
+                return self.bytes(&(0xc000 | place).to_be_bytes());
             }
             self.remember(begin + offset, end);
             offset += usize::from(name[offset]) + 1;

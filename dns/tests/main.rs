@@ -3,6 +3,7 @@
 #[path = "../../operator/tests/api_server.rs"]
 #[expect(
     dead_code,
+    clippy::unwrap_used,
     reason = "shared with the operator's tests, which use more of it"
 )]
 mod api_server;

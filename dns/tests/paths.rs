@@ -8,13 +8,16 @@ use weft_dns::slow;
 
 use crate::conformance::suites;
 
+/// What is sent, if anything.
+type Answer = Option<Vec<u8>>;
+
 /// Asks both paths; none where the fast path leaves the question to the slow one.
 fn both(
     served: &Served,
     packet: &[u8],
     transport: Transport,
     rotation: u32,
-) -> Option<(Option<Vec<u8>>, Option<Vec<u8>>)> {
+) -> Option<(Answer, Answer)> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .build()
         .expect("a runtime");

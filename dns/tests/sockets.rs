@@ -13,7 +13,7 @@ use weft_dns::server::queue::Queue;
 use weft_dns::server::{Served, socket, stream, udp};
 use weft_dns::upstream::Upstream;
 
-use crate::conformance::suites;
+use crate::conformance::{count, suites};
 
 /// A server at a port of its own, until it is dropped.
 struct Server {
@@ -133,11 +133,6 @@ fn receive(stream: &mut TcpStream) -> Option<Vec<u8>> {
 fn ask_all(server: &Server, case: &weft_dns::conformance::Case) -> Vec<(Path, Option<Reply>)> {
     let query = &case.query;
     let packet = query.packet().expect("a message");
-    let transports = match query.transport() {
-        Some(transport) => vec![transport],
-        None if case.is_about_size() => vec![Transport::Udp],
-        None => vec![Transport::Udp, Transport::Stream],
-    };
     let ask = |transport: Transport| {
         let path = Path::Socket(transport);
         (
@@ -145,15 +140,14 @@ fn ask_all(server: &Server, case: &weft_dns::conformance::Case) -> Vec<(Path, Op
             query.full(transport, |transport| server.ask(&packet, transport)),
         )
     };
-    transports.into_iter().map(ask).collect()
+    case.transports().into_iter().map(ask).collect()
 }
 
 #[test]
 fn every_case_agrees_over_udp_and_tcp() {
-    let (mut passed, mut faults) = (0, Vec::new());
-    for suite in suites() {
+    let judge = |suite: weft_dns::conformance::Suite| {
         let mut server: Option<(usize, Server)> = None;
-        let report = judge(&suite, |served, case| {
+        let judged = judge(&suite, |served, case| {
             let id = Arc::as_ptr(&served.zones) as usize;
             if server.as_ref().is_none_or(|(known, _)| *known != id) {
                 server = Some((id, Server::start(served, 1)));
@@ -163,15 +157,9 @@ fn every_case_agrees_over_udp_and_tcp() {
                 .map(|(_, server)| ask_all(server, case))
                 .unwrap_or_default()
         });
-        let report = report.unwrap_or_else(|error| panic!("{}: {error}", suite.name));
-        passed += report.passed;
-        faults.extend(
-            report
-                .disagreements
-                .iter()
-                .map(|fault| format!("{}: {fault:#?}", suite.name)),
-        );
-    }
+        (suite.name, judged)
+    };
+    let (passed, faults) = count(suites().into_iter().map(judge).collect());
     assert!(
         faults.is_empty(),
         "{} failed:\n{}",

@@ -177,6 +177,9 @@ struct UpArgs {
     /// No CoreDNS.
     #[arg(long)]
     no_coredns: bool,
+    /// Weftnet's own DNS server in the place of CoreDNS.
+    #[arg(long, conflicts_with_all = ["no_coredns", "without_weftnet", "cni"])]
+    weft_dns: bool,
     /// MTU of the nodes' links, in bytes.
     #[arg(long, default_value_t = 1500, value_parser = clap::value_parser!(u32).range(1280..=65535))]
     mtu: u32,
@@ -337,7 +340,8 @@ fn options(args: &UpArgs) -> Result<Options> {
             args.cni
         },
         kube_proxy: (others && !args.no_kube_proxy).then_some(args.kube_proxy_mode),
-        coredns: !args.no_coredns,
+        coredns: !args.no_coredns && !args.weft_dns,
+        weft_dns: args.weft_dns,
         kubernetes,
         mtu: args.mtu,
     })

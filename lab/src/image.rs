@@ -29,6 +29,8 @@ pub const AGENT: &str = "weftnet/agent:dev";
 pub const OPERATOR: &str = "weftnet/operator:dev";
 /// The helper program of test pods.
 pub const PROBE: &str = "weftnet/lab-probe:dev";
+/// Weftnet's DNS server.
+pub const DNS: &str = "weftnet/dns:dev";
 /// What holds a pod's namespaces.
 pub const PAUSE: &str = "weftnet/lab-pause:dev";
 /// CoreDNS.
@@ -72,7 +74,7 @@ pub fn specs(programs: &Programs, programs_dir: &Path) -> Vec<ImageSpec> {
         ("weft-cni", own("weft-cni")),
     ];
     let probe = || vec![("weft-probe", own("weft-probe"))];
-    vec![
+    let mut images = vec![
         image(AGENT, agent, &["/weft-agent"]),
         image(
             OPERATOR,
@@ -86,7 +88,13 @@ pub fn specs(programs: &Programs, programs_dir: &Path) -> Vec<ImageSpec> {
             vec![("coredns", programs.path("coredns"))],
             &["/coredns"],
         ),
-    ]
+    ];
+    // A lab that leaves DNS to CoreDNS needs none.
+    let dns = own("weft-dns");
+    if dns.is_file() {
+        images.push(image(DNS, vec![("weft-dns", dns)], &["/weft-dns"]));
+    }
+    images
 }
 
 /// The folder of Weftnet's own programs: the one that was named, else where this program lies.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use kube::Client;
 
-use crate::address::Families;
+use crate::address::{DNS_IPV4, DNS_IPV6, Families};
 use crate::cluster::Cluster;
 use crate::control_plane;
 use crate::image;
@@ -31,7 +31,7 @@ pub fn weftnet(
     let step = progress.step("installing Weftnet");
     let server = control_plane::api_server_address(&cluster.state());
     helm(env, cluster, "weftnet-crds", &[])?;
-    let values = [
+    let mut values = vec![
         "--set-json".to_owned(),
         format!("apiServer={}", serde_json::to_string(&[server])?),
         "--set".to_owned(),
@@ -40,6 +40,11 @@ pub fn weftnet(
         "--set".to_owned(),
         "agent.sandboxGrace=5s".to_owned(),
     ];
+    if cluster.state().options.weft_dns {
+        let addresses = cluster.state().options.families.select(DNS_IPV4, DNS_IPV6);
+        let dns = serde_json::json!({"enabled": true, "clusterIPs": addresses, "replicas": 1});
+        values.extend(["--set-json".to_owned(), format!("dns={dns}")]);
+    }
     helm(env, cluster, RELEASE, &values)?;
     let limit = Duration::from_secs(30);
     let resources = match (&env.resources, cluster.state().options.families) {

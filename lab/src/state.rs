@@ -49,6 +49,9 @@ pub struct Options {
     pub kube_proxy: Option<ProxyMode>,
     /// Whether CoreDNS does DNS.
     pub coredns: bool,
+    /// Whether Weftnet's own server does DNS.
+    #[serde(default)]
+    pub weft_dns: bool,
     /// The Kubernetes version.
     pub kubernetes: String,
     /// The MTU of the nodes' links in bytes.
@@ -203,6 +206,7 @@ mod tests {
                 cni: Cni::Weftnet,
                 kube_proxy: Some(ProxyMode::Nftables),
                 coredns: true,
+                weft_dns: false,
                 kubernetes: "1.34.10".to_owned(),
                 mtu: 1500,
             },

@@ -45,6 +45,7 @@ fn options() -> Options {
         cni: Cni::Bridge,
         kube_proxy: None,
         coredns: false,
+        weft_dns: false,
         kubernetes: versions::version_of("kubernetes").expect("versions are pinned"),
         mtu: 1500,
     }

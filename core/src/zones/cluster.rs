@@ -339,3 +339,6 @@ fn names(metadata: &k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta) 
 pub fn service_key(namespace: &str, name: &str) -> Option<Key> {
     input::key(namespace, name)
 }
+
+#[cfg(test)]
+mod tests;

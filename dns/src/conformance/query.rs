@@ -139,36 +139,25 @@ impl Query {
         Some(packet)
     }
 
-    /// Asks both paths within this process: over UDP unless the case says otherwise, and over TCP unless it is about UDP.
-    pub fn ask_both(
+    /// Asks both paths; the fast one is left out where it leaves the question to the slow one.
+    pub(super) fn ask_both(
         &self,
         served: &Served,
         runtime: &tokio::runtime::Runtime,
+        transport: Transport,
     ) -> Vec<(Path, Option<Reply>)> {
-        let transports = match self.transport() {
-            Some(transport) => vec![transport],
-            None => vec![Transport::Udp],
-        };
         let Some(packet) = self.packet() else {
-            return vec![(Path::Fast(Transport::Udp), None)];
+            return vec![(Path::Fast(transport), None)];
         };
-        let mut replies = Vec::new();
-        for transport in transports {
-            replies.push((
-                Path::Slow(transport),
-                self.full(transport, |transport| {
-                    self.slow(served, runtime, &packet, transport)
-                }),
-            ));
-            let first = self.fast(served, &packet, transport);
-            if first.is_some() {
-                replies.push((
-                    Path::Fast(transport),
-                    self.full(transport, |transport| {
-                        self.fast(served, &packet, transport).flatten()
-                    }),
-                ));
-            }
+        let slow = self.full(transport, |transport| {
+            self.slow(served, runtime, &packet, transport)
+        });
+        let mut replies = vec![(Path::Slow(transport), slow)];
+        if self.fast(served, &packet, transport).is_some() {
+            let fast = self.full(transport, |transport| {
+                self.fast(served, &packet, transport).flatten()
+            });
+            replies.push((Path::Fast(transport), fast));
         }
         replies
     }

@@ -45,6 +45,7 @@ impl Rig {
             // Its rules would be measured along: the layout is compared with a bare veth by itself.
             kube_proxy: None,
             coredns: false,
+            weft_dns: false,
             kubernetes: crate::asset::versions::version_of("kubernetes")?,
             mtu: 1500,
         };

@@ -116,7 +116,8 @@ fn options(like: &Options, topology: &Topology) -> Options {
         kube_proxy: topology
             .kube_proxy
             .map_or(like.kube_proxy, |proxy| proxy.mode()),
-        coredns: topology.dns.unwrap_or(like.coredns),
+        coredns: topology.dns.unwrap_or(like.coredns) && !like.weft_dns,
+        weft_dns: topology.dns.unwrap_or(like.weft_dns) && like.weft_dns,
         placement: (0..nodes).map(|node| node % segments).collect(),
         ..like.clone()
     }

@@ -131,7 +131,9 @@ impl Lab {
                 options.kube_proxy
             )
         });
-        let dns = topology.dns.filter(|dns| *dns != options.coredns);
+        let dns = topology
+            .dns
+            .filter(|dns| *dns != (options.coredns || options.weft_dns));
         let dns = dns.map(|wanted| format!("it needs cluster DNS: {wanted}"));
         nodes
             .or(family)

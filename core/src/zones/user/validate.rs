@@ -74,13 +74,12 @@ fn alone(apex: &Name, record: &Record) -> Option<ZoneError> {
 fn together(owner: &Name, kinds: &[String]) -> Vec<ZoneError> {
     let mut errors = Vec::new();
     let has = |kind: &str| kinds.iter().filter(|other| *other == kind).count();
-    if has("CNAME") > 0 {
-        if let Some(other) = kinds.iter().find(|kind| *kind != "CNAME") {
-            errors.push(ZoneError::AliasBeside {
-                owner: owner.clone(),
-                other: other.clone(),
-            });
-        }
+    let other = kinds.iter().find(|kind| *kind != "CNAME");
+    if let Some(other) = other.filter(|_| has("CNAME") > 0) {
+        errors.push(ZoneError::AliasBeside {
+            owner: owner.clone(),
+            other: other.clone(),
+        });
     }
     for kind in [RecordType::CNAME, RecordType::DNAME, RecordType::SOA] {
         if has(&kind.to_string()) > 1 {
