@@ -5,6 +5,7 @@ mod conformance;
 mod golden;
 mod oracle;
 mod properties;
+mod stale;
 
 use weft_core::compile;
 use weft_core::services::Services;

@@ -62,6 +62,8 @@ struct Entry {
     slices: Vec<Slice>,
     claims: Box<[Tuple]>,
     compiled: Arc<Compiled>,
+    /// Endpoints that serve and get no new connections, by UDP frontend.
+    finishing: BTreeMap<SocketAddr, Vec<SocketAddr>>,
 }
 
 /// What an update changes. The order in which the agent makes it true:
@@ -205,7 +207,15 @@ impl Services {
         let mut touched = Vec::new();
         let mut stale = Vec::new();
         for id in std::mem::take(&mut self.dirty) {
-            let Some(change) = self.recompile(id) else {
+            let change = self.recompile(id);
+            for (frontend, endpoints) in self.stale(id, change.as_ref()) {
+                stale.push(StaleFlows {
+                    protocol: Protocol::Udp,
+                    frontend,
+                    endpoints,
+                });
+            }
+            let Some(change) = change else {
                 continue;
             };
             for (step, compiled) in [(-1, &change.old), (1, &change.new)] {
@@ -213,7 +223,6 @@ impl Services {
                     *delta.entry(set).or_default() += step;
                 }
             }
-            stale_flows(&change, &mut stale);
             touched.push(Touched {
                 moved: moved.contains(&id),
                 ..change
@@ -447,6 +456,42 @@ impl Services {
         })
     }
 
+    /// UDP connections of a Service that may lead to endpoints that are gone. Whoever still serves keeps
+    /// the connections that it has, even where new ones go elsewhere: because it shuts down, is far away
+    /// or is not on this node.
+    fn stale(
+        &mut self,
+        id: u32,
+        change: Option<&Touched>,
+    ) -> BTreeMap<SocketAddr, Vec<SocketAddr>> {
+        let mut flows = change.map(stale_flows).unwrap_or_default();
+        let entry = &mut self.entries[id as usize];
+        let finishing = match &entry.object {
+            Some(object) => unit::finishing(object, &entry.slices, &entry.compiled, &self.places),
+            None => BTreeMap::new(),
+        };
+        let before = std::mem::replace(&mut entry.finishing, finishing);
+        let answers = udp(&entry.compiled.units);
+        for frontend in before.keys().chain(entry.finishing.keys()) {
+            if before.get(frontend) != entry.finishing.get(frontend) {
+                let answers = answers.get(frontend).cloned().unwrap_or_default();
+                flows.entry(*frontend).or_insert(answers);
+            }
+        }
+        for (frontend, endpoints) in &mut flows {
+            // Where nobody takes new connections, a client is to be told so.
+            if let Some(more) = entry
+                .finishing
+                .get(frontend)
+                .filter(|_| !endpoints.is_empty())
+            {
+                endpoints.extend(more);
+                endpoints.sort_unstable();
+            }
+        }
+        flows
+    }
+
     /// Why a Service cannot be taken over as it is now, if so.
     fn too_large(&self, name: &ServiceName, old: &Compiled, new: &Compiled) -> Option<Finding> {
         let affinity = new.largest_with_affinity();
@@ -544,33 +589,30 @@ fn shared(compiled: &Compiled) -> impl Iterator<Item = (Bulk, IpAddr)> + '_ {
     pairs.chain(compiled.cluster_ips().map(|ip| (Bulk::ClusterIps, ip)))
 }
 
-/// UDP connections that a change leaves behind: what answers is not an endpoint any more.
-fn stale_flows(change: &Touched, stale: &mut Vec<StaleFlows>) {
-    let udp = |units: &[Unit]| -> BTreeMap<SocketAddr, Vec<SocketAddr>> {
-        let units = units
-            .iter()
-            .filter(|unit| unit.protocol == weft_nft::l4proto::UDP);
-        units
-            .flat_map(|unit| {
-                unit.frontends.iter().map(|frontend| {
-                    let at = SocketAddr::new(frontend.address, frontend.port);
-                    (at, unit.answers(frontend))
-                })
+/// UDP frontends of which other endpoints answer than before, with those.
+fn stale_flows(change: &Touched) -> BTreeMap<SocketAddr, Vec<SocketAddr>> {
+    let (old, mut new) = (udp(&change.old.units), udp(&change.new.units));
+    new.retain(|frontend, endpoints| old.get(frontend) != Some(endpoints));
+    let kept = udp(&change.new.units);
+    let gone = old
+        .into_keys()
+        .filter(|frontend| !kept.contains_key(frontend));
+    new.extend(gone.map(|frontend| (frontend, Vec::new())));
+    new
+}
+
+/// UDP frontends, with the endpoints that may answer.
+fn udp(units: &[Unit]) -> BTreeMap<SocketAddr, Vec<SocketAddr>> {
+    let udp = |unit: &&Unit| unit.protocol == weft_nft::l4proto::UDP;
+    let units = units.iter().filter(udp);
+    units
+        .flat_map(|unit| {
+            unit.frontends.iter().map(|frontend| {
+                let at = SocketAddr::new(frontend.address, frontend.port);
+                (at, unit.answers(frontend))
             })
-            .collect()
-    };
-    let (old, new) = (udp(&change.old.units), udp(&change.new.units));
-    let frontends: BTreeSet<&SocketAddr> = old.keys().chain(new.keys()).collect();
-    for frontend in frontends {
-        let (before, after) = (old.get(frontend), new.get(frontend));
-        if before != after {
-            stale.push(StaleFlows {
-                protocol: Protocol::Udp,
-                frontend: *frontend,
-                endpoints: after.cloned().unwrap_or_default(),
-            });
-        }
-    }
+        })
+        .collect()
 }
 
 /// Elements go into a table.

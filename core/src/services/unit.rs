@@ -1,5 +1,6 @@
 //! What one Service compiles to: for each port and family its frontends and the endpoints behind them.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
@@ -9,7 +10,7 @@ use super::code::{Code, Pick};
 use super::numbers::{Numbers, Tuple};
 use super::object::{ServiceObject, ServicePort};
 use super::slices::{Places, Slice, protocol_number};
-use crate::view::Family;
+use crate::view::{Family, Protocol};
 
 /// What an address of a Service is to it, in the order of who has it if several claim it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -117,6 +118,37 @@ pub(super) fn claims(object: &ServiceObject, node_ports: &[IpAddr]) -> Vec<(Tupl
         }
     }
     claims
+}
+
+/// Endpoints that serve and get no new connections, by the UDP frontends that led to them.
+pub(super) fn finishing(
+    object: &ServiceObject,
+    slices: &[Slice],
+    compiled: &Compiled,
+    places: &Places,
+) -> BTreeMap<SocketAddr, Vec<SocketAddr>> {
+    let mut finishing = BTreeMap::new();
+    let udp = |unit: &&Unit| unit.protocol == weft_nft::l4proto::UDP;
+    for unit in compiled.units.iter().filter(udp) {
+        let of_unit =
+            |port: &&ServicePort| port.name == unit.name && port.protocol == Protocol::Udp;
+        let Some(port) = object.ports.iter().find(of_unit) else {
+            continue;
+        };
+        let candidates = candidates(slices, unit.family, port, places);
+        for frontend in &unit.frontends {
+            let answers = unit.answers(frontend);
+            let serving = candidates.iter().filter(|one| one.facts.serving);
+            let more: Vec<SocketAddr> = serving
+                .map(|one| SocketAddr::new(one.address, one.port))
+                .filter(|endpoint| answers.binary_search(endpoint).is_err())
+                .collect();
+            if !more.is_empty() {
+                finishing.insert(SocketAddr::new(frontend.address, frontend.port), more);
+            }
+        }
+    }
+    finishing
 }
 
 /// What the compilation of a Service looks at besides itself.
