@@ -33,7 +33,7 @@ pub use bulk::{Bulk, clients};
 pub use code::{Code, Pick};
 pub use config::{Config, NodePortAddresses};
 pub use object::{ServiceName, ServiceObject, SliceName, SliceObject};
-pub use state::{Changes, Endpoints, Health, MAX_ELEMENTS, Services, StaleFlows};
+pub use state::{Changes, Endpoints, Health, MAX_ELEMENTS, NoLocalEndpoints, Services, StaleFlows};
 
 /// What the chains of services depend on: the small, slow part.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

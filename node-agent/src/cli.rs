@@ -86,6 +86,9 @@ pub struct Settings {
     /// Whether everything to a cluster IP gets the node's address as its source.
     #[arg(long, env = "WEFT_MASQUERADE_ALL", default_value_t = false, action = clap::ArgAction::Set)]
     pub masquerade_all: bool,
+    /// TCP port of the service proxy's health checks, kube-proxy's; 0: none.
+    #[arg(long, env = "WEFT_PROXY_HEALTH_PORT", default_value_t = 10_256)]
+    pub proxy_health_port: u16,
     /// How long a sandbox must be missing before its address is taken back.
     #[arg(long, env = "WEFT_SANDBOX_GRACE", default_value = "30s", value_parser = duration)]
     pub sandbox_grace: Duration,

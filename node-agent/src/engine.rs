@@ -32,9 +32,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 pub use cleanup::{CleanupError, cleanup};
+pub use connections::Reconciled;
 pub use fault::{FaultPoint, Faults};
 use serde::{Deserialize, Serialize};
-pub use services::{ServiceInput, ServiceSettings};
+pub use services::{Balanced, ServiceInput, ServiceSettings};
 use tokio::sync::{mpsc, oneshot};
 use weft_cni::wire;
 use weft_core::view::AttachmentKey;
@@ -160,6 +161,14 @@ pub enum Output {
     Ready,
     /// Counters for metrics.
     Counters(Counters),
+    /// The rules of Services are what was heard of them.
+    Balanced(Balanced),
+    /// The kernel refused rules of Services.
+    NotBalanced,
+    /// What each health check node port answers, whenever it changes.
+    ServiceChecks(std::collections::BTreeMap<u16, weft_core::services::Health>),
+    /// Connections to endpoints of Services that are gone have been looked for.
+    Reconciled(Reconciled),
     /// A round has ended; told once in ten seconds at the most, and not while the thread hangs.
     Alive,
 }

@@ -23,6 +23,8 @@ use crate::cli::{Settings, WorkArgs};
 use crate::engine::{self, EngineConfig, EngineHandle, Input, Output};
 use crate::health::Health;
 use crate::metrics::Metrics;
+use crate::services::checks::{self, Checks};
+use crate::services::health::{self as proxy_health, ProxyHealth};
 use crate::status::events::Notice;
 use crate::status::node_report::Report;
 use crate::status::pod_address::Change;
@@ -105,7 +107,9 @@ struct Outlets {
     notices: mpsc::UnboundedSender<Notice>,
     changes: mpsc::UnboundedSender<Change>,
     ready: watch::Sender<bool>,
+    checks: watch::Sender<Checks>,
     health: Arc<Health>,
+    proxy: Arc<ProxyHealth>,
     metrics: Arc<Metrics>,
 }
 
@@ -115,13 +119,16 @@ struct Wanted {
     reports: mpsc::UnboundedReceiver<Report>,
     notices: mpsc::UnboundedReceiver<Notice>,
     changes: mpsc::UnboundedReceiver<Change>,
+    /// For writers of their own accord.
+    to_notices: mpsc::UnboundedSender<Notice>,
 }
 
 async fn work(settings: Settings, engine: EngineHandle, listener: OwnedFd) -> Result<(), Error> {
     let mut terminate = signal(SignalKind::terminate()).map_err(Error::Runtime)?;
     let EngineHandle { inputs, outputs } = engine;
     let (health, metrics) = (Arc::<Health>::default(), Arc::<Metrics>::default());
-    let (outlets, wanted) = outlets(health.clone(), metrics.clone());
+    let proxy = Arc::<ProxyHealth>::default();
+    let (outlets, wanted) = outlets(health.clone(), proxy.clone(), metrics.clone());
     let listener = StdListener::from(listener);
     listener.set_nonblocking(true).map_err(Error::Inherit)?;
     let server = cni_server::Server {
@@ -150,11 +157,14 @@ async fn work(settings: Settings, engine: EngineHandle, listener: OwnedFd) -> Re
             metrics.clone(),
         ),
     );
+    if settings.services {
+        spawn_service_health(&mut parts, &settings, &outlets, &wanted);
+    }
     spawn(&mut parts, "the engine", dispatch(outputs, outlets));
     spawn(
         &mut parts,
         "the API client",
-        cluster(settings, inputs.clone(), wanted, health, metrics),
+        cluster(settings, inputs.clone(), wanted, health, proxy, metrics),
     );
 
     tokio::select! {
@@ -182,6 +192,33 @@ fn spawn(
     })
 }
 
+/// The answers that load balancers ask for, as from kube-proxy.
+fn spawn_service_health(
+    parts: &mut JoinSet<&'static str>,
+    settings: &Settings,
+    outlets: &Outlets,
+    wanted: &Wanted,
+) {
+    let (address, port) = (settings.health_address, settings.proxy_health_port);
+    let (proxy, metrics) = (outlets.proxy.clone(), outlets.metrics.services.clone());
+    if port != 0 {
+        spawn(
+            parts,
+            "the service proxy's health server",
+            proxy_health::run(address, port, proxy.clone(), metrics),
+        );
+    }
+    spawn(
+        parts,
+        "the health check node ports",
+        never_ends(checks::run(
+            outlets.checks.subscribe(),
+            proxy,
+            wanted.to_notices.clone(),
+        )),
+    );
+}
+
 async fn never_ends(part: impl Future<Output = ()>) {
     part.await;
     std::future::pending().await
@@ -204,17 +241,23 @@ async fn stop(inputs: &Sender<Input>, parts: &mut JoinSet<&'static str>) {
     }
 }
 
-fn outlets(health: Arc<Health>, metrics: Arc<Metrics>) -> (Outlets, Wanted) {
+fn outlets(
+    health: Arc<Health>,
+    proxy: Arc<ProxyHealth>,
+    metrics: Arc<Metrics>,
+) -> (Outlets, Wanted) {
     let (network, wanted_network) = watch::channel(None);
     let (reports, wanted_reports) = mpsc::unbounded_channel();
     let (notices, wanted_notices) = mpsc::unbounded_channel();
     let (changes, wanted_changes) = mpsc::unbounded_channel();
     let (ready, _) = watch::channel(false);
+    let (checks, _) = watch::channel(Checks::new());
     let wanted = Wanted {
         network: wanted_network,
         reports: wanted_reports,
         notices: wanted_notices,
         changes: wanted_changes,
+        to_notices: notices.clone(),
     };
     (
         Outlets {
@@ -223,7 +266,9 @@ fn outlets(health: Arc<Health>, metrics: Arc<Metrics>) -> (Outlets, Wanted) {
             notices,
             changes,
             ready,
+            checks,
             health,
+            proxy,
             metrics,
         },
         wanted,
@@ -238,7 +283,9 @@ async fn dispatch(mut outputs: mpsc::UnboundedReceiver<Output>, outlets: Outlets
         notices,
         changes,
         ready,
+        checks,
         health,
+        proxy,
         metrics,
     } = outlets;
     // A writer's end closes only when the process ends.
@@ -278,6 +325,13 @@ async fn dispatch(mut outputs: mpsc::UnboundedReceiver<Output>, outlets: Outlets
                 ready.send_replace(true);
             }
             Output::Counters(counters) => metrics.count_engine(&counters),
+            Output::Balanced(balanced) => {
+                proxy.updated(balanced.heard, Instant::now());
+                metrics.services.balanced(&balanced);
+            }
+            Output::NotBalanced => metrics.services.failed(),
+            Output::ServiceChecks(now) => drop(checks.send_replace(now)),
+            Output::Reconciled(reconciled) => metrics.services.reconciled(&reconciled),
             Output::Alive => health.set_alive(Instant::now()),
         }
     }
@@ -289,6 +343,7 @@ async fn cluster(
     inputs: Sender<Input>,
     wanted: Wanted,
     health: Arc<Health>,
+    proxy: Arc<ProxyHealth>,
     metrics: Arc<Metrics>,
 ) {
     let client = client(&settings, &metrics).await;
@@ -305,15 +360,23 @@ async fn cluster(
         reports,
         notices,
         changes,
+        to_notices: _,
     } = wanted;
     let tell_health = async {
         while now_synced.changed().await.is_ok() {
             health.set_synced(*now_synced.borrow_and_update());
         }
     };
+    let mut now_known = known_identity.clone();
+    let tell_proxy = async {
+        while now_known.changed().await.is_ok() {
+            proxy.set_eligible(now_known.borrow_and_update().stays);
+        }
+    };
     let services = async {
         if settings.services {
-            crate::watch::services::run(client.clone(), inputs.clone(), metrics.clone()).await;
+            let (client, inputs) = (client.clone(), inputs.clone());
+            crate::watch::services::run(client, inputs, proxy.clone(), metrics.clone()).await;
         } else {
             std::future::pending().await
         }
@@ -322,6 +385,7 @@ async fn cluster(
         () = services => {}
         () = crate::watch::cluster::run(client.clone(), node, inputs.clone(), synced, identity, metrics.clone()) => {}
         () = tell_health => {}
+        () = tell_proxy => {}
         () = status::node_network::run(writer.clone(), network, known_identity.clone()) => {}
         () = status::node_report::run(writer.clone(), reports, known_identity.clone()) => {}
         () = status::events::run(writer.clone(), notices, known_identity) => {}

@@ -44,6 +44,8 @@ pub struct Services {
     slots: [usize; 2],
     /// Ready endpoints here by health check node port; the first Service of each port has it.
     health: BTreeMap<(u16, ServiceName), usize>,
+    health_is_new: bool,
+    no_local_endpoints: NoLocalEndpoints,
     dirty: BTreeSet<u32>,
     /// Services that are too large, with the limit that they break.
     refused: BTreeMap<u32, Finding>,
@@ -103,6 +105,15 @@ pub struct Health {
     pub service: ServiceName,
     /// Local endpoints that are ready: none answers 503, more 200.
     pub ready: usize,
+}
+
+/// Services with a traffic policy Local, and endpoints, but none on this node; of each family.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NoLocalEndpoints {
+    /// By `internalTrafficPolicy`.
+    pub internal: [usize; 2],
+    /// By `externalTrafficPolicy`.
+    pub external: [usize; 2],
 }
 
 /// Endpoints of a service port, of both families together.
@@ -316,6 +327,17 @@ impl Services {
         health
     }
 
+    /// The same, if it is not what it was when this was last asked.
+    pub fn new_health(&mut self) -> Option<BTreeMap<u16, Health>> {
+        std::mem::take(&mut self.health_is_new).then(|| self.health())
+    }
+
+    /// How many Services want endpoints of this node where there are none.
+    #[must_use]
+    pub fn no_local_endpoints(&self) -> NoLocalEndpoints {
+        self.no_local_endpoints
+    }
+
     /// What is not as wished.
     pub fn findings(&self) -> impl Iterator<Item = Finding> + '_ {
         let lost = self
@@ -521,6 +543,13 @@ impl Services {
         for (family, slots) in Family::ALL.into_iter().zip(&mut self.slots) {
             *slots = *slots + new.slots(family) - old.slots(family);
         }
+        let NoLocalEndpoints { internal, external } = &mut self.no_local_endpoints;
+        for (at, family) in Family::ALL.into_iter().enumerate() {
+            let (before, after) = (old.lacks_local(family), new.lacks_local(family));
+            for (policy, counts) in [&mut *internal, &mut *external].into_iter().enumerate() {
+                counts[at] = counts[at] + usize::from(after[policy]) - usize::from(before[policy]);
+            }
+        }
         for pick in new.picks() {
             *self.picks.entry(pick).or_default() += 1;
         }
@@ -532,6 +561,7 @@ impl Services {
                 }
             }
         }
+        self.health_is_new |= old.health != new.health;
         if let Some((port, _)) = old.health {
             self.health.remove(&(port, name.clone()));
         }

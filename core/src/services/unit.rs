@@ -320,6 +320,22 @@ impl Compiled {
             .map(|frontend| frontend.address)
     }
 
+    /// By traffic policy, internal and external: only endpoints of this node are wanted, there are
+    /// some, and none is on this node.
+    pub fn lacks_local(&self, family: Family) -> [bool; 2] {
+        let lacks = |unit: &Unit| {
+            let local = unit.local.as_ref();
+            unit.family == family
+                && unit.any
+                && local.is_some_and(|group| group.endpoints.is_empty())
+        };
+        let policy = |is: fn(&Unit) -> bool| self.units.iter().any(|unit| is(unit) && lacks(unit));
+        [
+            policy(|unit| unit.internal_local),
+            policy(|unit| unit.external_local),
+        ]
+    }
+
     /// The choices that are made.
     pub fn picks(&self) -> impl Iterator<Item = (Family, Pick)> + '_ {
         self.units.iter().flat_map(Unit::picks)

@@ -9,12 +9,15 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use tokio::sync::mpsc::UnboundedSender;
 use weft_core::services::StaleFlows;
-use weft_core::view::Protocol;
+use weft_core::view::{Family, Protocol};
 use weft_kernel::conntrack::ConntrackSocket;
 use weft_kernel::netlink;
+
+use super::Output;
 
 /// Up to so many entries, listing all of them is less work than looking for each address.
 const FEW: u64 = 16_384;
@@ -25,6 +28,17 @@ pub(super) struct Connections {
     asks: Option<Sender<Ask>>,
     thread: Option<JoinHandle<()>>,
     trouble: Arc<Mutex<Option<String>>>,
+}
+
+/// A search for connections to endpoints of Services that are gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reconciled {
+    /// Among those of this family.
+    pub family: Family,
+    /// How long it took.
+    pub took: Duration,
+    /// How many were deleted.
+    pub deleted: u64,
 }
 
 /// What the thread is asked for.
@@ -58,17 +72,29 @@ impl Left {
             })),
         }
     }
+
+    fn of_family(&self, family: Family) -> Vec<StaleFlows> {
+        let flows = self.flows.iter();
+        flows
+            .filter(|((_, frontend), _)| Family::of(frontend.ip()) == family)
+            .map(|((protocol, frontend), endpoints)| StaleFlows {
+                protocol: *protocol,
+                frontend: *frontend,
+                endpoints: endpoints.clone(),
+            })
+            .collect()
+    }
 }
 
 impl Connections {
     /// Starts the thread in the calling thread's network namespace.
-    pub(super) fn new(sysctl_dir: PathBuf) -> io::Result<Self> {
+    pub(super) fn new(sysctl_dir: PathBuf, out: UnboundedSender<Output>) -> io::Result<Self> {
         let (asks, asked) = channel();
         let trouble = Arc::<Mutex<Option<String>>>::default();
         let told = Arc::clone(&trouble);
         let thread = std::thread::Builder::new()
             .name("engine-connections".to_owned())
-            .spawn(move || work(&asked, &sysctl_dir, &told))?;
+            .spawn(move || work(&asked, &sysctl_dir, &told, &out))?;
         Ok(Self {
             asks: Some(asks),
             thread: Some(thread),
@@ -114,14 +140,19 @@ impl Drop for Connections {
     }
 }
 
-fn work(asked: &Receiver<Ask>, sysctl_dir: &Path, told: &Mutex<Option<String>>) {
+fn work(
+    asked: &Receiver<Ask>,
+    sysctl_dir: &Path,
+    told: &Mutex<Option<String>>,
+    out: &UnboundedSender<Output>,
+) {
     let mut socket = None;
     let mut left = Left::default();
     while let Ok(ask) = asked.recv() {
         let start = Instant::now();
         left.take(ask);
         asked.try_iter().for_each(|ask| left.take(ask));
-        let outcome = work_off(&mut socket, &mut left, sysctl_dir);
+        let outcome = work_off(&mut socket, &mut left, sysctl_dir, out);
         *told.lock().unwrap_or_else(PoisonError::into_inner) = outcome
             .err()
             .map(|error| format!("failed to delete connections: {error}"));
@@ -135,6 +166,7 @@ fn work_off(
     socket: &mut Option<ConntrackSocket>,
     left: &mut Left,
     sysctl_dir: &Path,
+    out: &UnboundedSender<Output>,
 ) -> Result<(), netlink::Error> {
     let socket = match socket {
         Some(socket) => socket,
@@ -144,19 +176,20 @@ fn work_off(
         delete(socket, &left.addresses, entries(sysctl_dir))?;
         left.addresses.clear();
     }
-    let flows = left
-        .flows
-        .iter()
-        .map(|((protocol, frontend), endpoints)| StaleFlows {
-            protocol: *protocol,
-            frontend: *frontend,
-            endpoints: endpoints.clone(),
-        });
-    let flows: Vec<StaleFlows> = flows.collect();
-    if !flows.is_empty() {
-        socket.delete_stale(&flows)?;
-        left.flows.clear();
+    for family in Family::ALL {
+        let flows = left.of_family(family);
+        if flows.is_empty() {
+            continue;
+        }
+        let start = Instant::now();
+        let deleted = socket.delete_stale(&flows)?;
+        let _ = out.send(Output::Reconciled(Reconciled {
+            family,
+            took: start.elapsed(),
+            deleted,
+        }));
     }
+    left.flows.clear();
     Ok(())
 }
 

@@ -20,17 +20,26 @@ pub enum FaultPoint {
     Released,
     /// The kernel has forgotten the pod; the answer has not been sent.
     Unwired,
+    /// The chains that Services need are there; their elements are not.
+    Framed,
+    /// One transaction of elements of Services is committed; others may follow.
+    Batched,
+    /// All elements of Services are there, and chains that nothing needs any more.
+    Balanced,
 }
 
 impl FaultPoint {
-    /// All, in the order in which ADD and DEL pass them.
-    pub const ALL: [Self; 6] = [
+    /// All, in the order in which ADD, DEL and an update of Services pass them.
+    pub const ALL: [Self; 9] = [
         Self::Chosen,
         Self::Recorded,
         Self::Wired,
         Self::Committed,
         Self::Released,
         Self::Unwired,
+        Self::Framed,
+        Self::Batched,
+        Self::Balanced,
     ];
 }
 

@@ -169,7 +169,7 @@ impl Engine {
         } = config;
         let grace = Duration::from_secs(grace_seconds);
         crate::record::Files::new(state_dir.clone())?;
-        let connections = Connections::new(sysctl_dir.clone())?;
+        let connections = Connections::new(sysctl_dir.clone(), out.clone())?;
         let opening = Opening::new(nft_socket, sysctl_dir, state_dir.clone());
         let inbox = Inbox::new(received)?;
         let place = snapshot::Place::new(&state_dir, &node, &boot_id);
@@ -285,6 +285,7 @@ impl Engine {
         if self.told.is_old {
             next.push(*report);
         }
+        next.extend(self.balancer.as_ref().and_then(Balancer::retry));
         if self.cluster.is_none() && !self.fell_back {
             next.push(self.started + super::cluster::SNAPSHOT_AFTER);
         }
@@ -326,7 +327,7 @@ impl Engine {
         if self.plan_is_new {
             self.commit();
         }
-        self.balance();
+        self.balance()?;
         let Requests {
             adds,
             dels,
@@ -494,16 +495,6 @@ impl Engine {
     pub(super) fn look_at_host_soon(&mut self) {
         self.host_changed = true;
         self.timers.host = self.timers.host.min(Instant::now() + HOST_SOON);
-    }
-
-    /// Something failed: tried again after a pause.
-    pub(super) fn retry_soon(&mut self) {
-        self.timers.retry = Some(Instant::now() + RETRY);
-    }
-
-    /// Something failed a moment ago.
-    pub(super) fn is_waiting_to_retry(&self) -> bool {
-        self.timers.retry.is_some_and(|at| at > Instant::now())
     }
 
     /// The next report may be made after this.

@@ -7,20 +7,28 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::time::{Duration, Instant, SystemTime};
 
 use ipnet::IpNet;
 use weft_core::names;
 use weft_core::services::{
-    Bulk, Changes, Config, Frame, NodePortAddresses, ServiceName, ServiceObject, Services,
-    SliceName, SliceObject, StaleFlows,
+    Bulk, Changes, Config, Frame, NoLocalEndpoints, NodePortAddresses, ServiceName, ServiceObject,
+    Services, SliceName, SliceObject, StaleFlows,
 };
 use weft_core::view::{Family, NodeView};
 use weft_kernel::nft::Error;
 
+use super::Output;
+use super::fault::{FaultPoint, Faults, Killed};
 use super::kernel::Kernel;
 use super::report::Trouble;
 use super::round::Engine;
 use crate::watch::Update;
+
+/// After a failure.
+const RETRY: Duration = Duration::from_secs(1);
+/// So many trigger times are kept while nothing can be committed.
+const TRIGGERS: usize = 16_384;
 
 /// How this node serves Services.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -42,10 +50,36 @@ pub enum ServiceInput {
     Service(Update<Option<ServiceObject>>),
     /// An EndpointSlice, or all of them; none: one that is for somebody else.
     Slice(Update<Option<SliceObject>>),
+    /// The EndpointSlice that comes next is about something that happened then.
+    Triggered {
+        /// Family of the slice.
+        family: Family,
+        /// When (annotation `endpoints.kubernetes.io/last-change-trigger-time`).
+        at: SystemTime,
+    },
     /// The ranges of cluster IPs, all of them.
     Networks(Vec<IpNet>),
     /// Everything has been told once.
     Synced,
+}
+
+/// The rules of Services are in the kernel.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Balanced {
+    /// Inputs about Services that the engine has heard since it started.
+    pub heard: u64,
+    /// Of those, about Services.
+    pub services: u64,
+    /// Of those, about EndpointSlices.
+    pub slices: u64,
+    /// From the first step to the last commit.
+    pub took: Duration,
+    /// Everything was compared with the kernel, not only what changed.
+    pub whole: bool,
+    /// For each EndpointSlice with a trigger time: from then until its rules were in the kernel.
+    pub programmed: Vec<(Family, Duration)>,
+    /// Services that want endpoints of this node where there are none.
+    pub no_local_endpoints: NoLocalEndpoints,
 }
 
 /// The Services of a node.
@@ -61,6 +95,22 @@ pub(super) struct Balancer {
     adopted: bool,
     /// Elements in the kernel are what was committed.
     known: bool,
+    /// The last attempt failed: the next one is then.
+    retry: Option<Instant>,
+    /// What was heard, and what of it was told to be in the kernel.
+    heard: Heard,
+    told: Heard,
+    triggers: Vec<(Family, SystemTime)>,
+    /// Connections to look for when the elements are committed.
+    stale: Vec<StaleFlows>,
+}
+
+/// How many inputs were heard.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Heard {
+    all: u64,
+    services: u64,
+    slices: u64,
 }
 
 impl Balancer {
@@ -73,14 +123,36 @@ impl Balancer {
             configured: false,
             adopted: false,
             known: false,
+            retry: None,
+            heard: Heard::default(),
+            told: Heard::default(),
+            triggers: Vec::new(),
+            stale: Vec::new(),
         }
+    }
+
+    /// When to try again what failed.
+    pub(super) fn retry(&self) -> Option<Instant> {
+        self.retry
     }
 
     /// Takes note of what the API says.
     pub(super) fn hear(&mut self, input: ServiceInput) {
+        self.heard.all += 1;
         match input {
-            ServiceInput::Service(update) => self.service(update),
-            ServiceInput::Slice(update) => self.slice(update),
+            ServiceInput::Service(update) => {
+                self.heard.services += 1;
+                self.service(update);
+            }
+            ServiceInput::Slice(update) => {
+                self.heard.slices += 1;
+                self.slice(update);
+            }
+            ServiceInput::Triggered { family, at } => {
+                if self.triggers.len() < TRIGGERS {
+                    self.triggers.push((family, at));
+                }
+            }
             ServiceInput::Networks(networks) => {
                 self.networks = networks;
                 self.networks.extend(&self.settings.service_networks);
@@ -210,23 +282,28 @@ impl Engine {
     }
 
     /// Brings the kernel up to date with the Services. The first time everything is compared.
-    pub(super) fn balance(&mut self) {
-        let waits = self.is_waiting_to_retry();
+    pub(super) fn balance(&mut self) -> Result<(), Killed> {
+        let start = Instant::now();
         let (Some(balancer), Some(kernel), Some(compiled)) =
             (&mut self.balancer, &mut self.kernel, &self.compiled)
         else {
-            return;
+            return Ok(());
         };
         if std::mem::take(&mut kernel.reread) {
             balancer.doubt();
         }
-        let wanted = balancer.synced && balancer.configured && !waits;
-        if !wanted || (balancer.known && !balancer.services.is_dirty()) {
-            return;
+        if !balancer.synced || !balancer.configured || balancer.retry.is_some_and(|at| at > start) {
+            return Ok(());
+        }
+        balancer.retry = None;
+        if balancer.known && !balancer.services.is_dirty() {
+            self.balanced(start, false);
+            return Ok(());
         }
         if !balancer.adopted {
             if let Err(error) = adopt(balancer, kernel) {
-                return self.balance_failed(error.to_string());
+                self.balance_failed(&error.to_string());
+                return Ok(());
             }
             if let Some(frame) = &compiled.view().services {
                 balancer.services.hold(frame);
@@ -234,45 +311,56 @@ impl Engine {
             balancer.adopted = true;
         }
         let whole = !balancer.known;
+        match self.bring_up_to_date(whole)? {
+            Ok(()) => self.balanced(start, whole),
+            Err(sentence) => self.balance_failed(&sentence),
+        }
+        Ok(())
+    }
+
+    /// Chains that are needed, elements, chains that are needed no more. A sentence if that fails.
+    fn bring_up_to_date(&mut self, whole: bool) -> Result<Result<(), String>, Killed> {
+        let Some(balancer) = &mut self.balancer else {
+            return Ok(Ok(()));
+        };
         let Changes {
             before,
-            batches,
+            mut batches,
             after,
             stale,
         } = balancer.services.compile();
+        balancer.stale.extend(stale);
         if let Some(frame) = before
             && let Some(sentence) = self.frame(frame)
         {
             // The batches are still to be committed.
             if let Some(balancer) = &mut self.balancer {
-                let mut batches = batches;
                 match batches.next() {
                     Some(batch) => balancer.services.interrupted(batch, batches),
                     None => balancer.known = false,
                 }
             }
-            return self.balance_failed(sentence);
+            return Ok(Err(sentence));
         }
+        self.faults.pass(FaultPoint::Framed)?;
         let (Some(balancer), Some(kernel)) = (&mut self.balancer, &mut self.kernel) else {
-            return;
+            return Ok(Ok(()));
         };
         let done = if whole {
-            compare(balancer, kernel)
+            compare(balancer, kernel, &self.faults)?
         } else {
-            commit(balancer, kernel, batches)
+            commit(balancer, kernel, batches, &self.faults)?
         };
         if let Err(error) = done {
-            return self.balance_failed(error.to_string());
+            return Ok(Err(error.to_string()));
         }
         balancer.known = true;
         balancer.services.committed();
-        if let Some(frame) = after
-            && let Some(sentence) = self.frame(frame)
-        {
-            return self.balance_failed(sentence);
-        }
-        self.forget_stale(stale);
-        self.troubles.set(Trouble::Services, None);
+        self.faults.pass(FaultPoint::Balanced)?;
+        self.connections
+            .reconcile(std::mem::take(&mut balancer.stale));
+        let sentence = after.and_then(|frame| self.frame(frame));
+        Ok(sentence.map_or(Ok(()), Err))
     }
 
     /// Puts chains into the plan and the plan into the kernel; a sentence if that fails.
@@ -282,19 +370,53 @@ impl Engine {
         self.commit().table
     }
 
-    /// UDP has no end of its own: a client that goes on would be led to an endpoint that is gone.
-    fn forget_stale(&mut self, stale: Vec<StaleFlows>) {
-        let _ = stale;
+    /// Tells that all that was heard is in the kernel, unless that was told.
+    fn balanced(&mut self, start: Instant, whole: bool) {
+        let Some(balancer) = &mut self.balancer else {
+            return;
+        };
+        if !whole && balancer.told == balancer.heard {
+            return;
+        }
+        balancer.told = balancer.heard;
+        let Heard {
+            all,
+            services,
+            slices,
+        } = balancer.heard;
+        let now = SystemTime::now();
+        let programmed = balancer.triggers.drain(..).map(|(family, at)| {
+            let took = now.duration_since(at).unwrap_or_default();
+            (family, took)
+        });
+        let balanced = Balanced {
+            heard: all,
+            services,
+            slices,
+            took: start.elapsed(),
+            whole,
+            programmed: programmed.collect(),
+            no_local_endpoints: balancer.services.no_local_endpoints(),
+        };
+        let checks = balancer.services.new_health();
+        self.troubles.set(Trouble::Services, None);
+        self.send(Output::Balanced(balanced));
+        if let Some(checks) = checks {
+            self.send(Output::ServiceChecks(checks));
+        }
     }
 
-    fn balance_failed(&mut self, sentence: String) {
+    fn balance_failed(&mut self, sentence: &str) {
         self.troubles.set(
             Trouble::Services,
             Some(format!(
                 "the rules of Services are not up to date, the last good ones stay in force; trying again: {sentence}"
             )),
         );
-        self.retry_soon();
+        if let Some(balancer) = &mut self.balancer {
+            balancer.retry = Some(Instant::now() + RETRY);
+        }
+        self.send(Output::NotBalanced);
     }
 
     /// Services that cannot be as their authors wish, as sentences with their codes.
@@ -326,35 +448,48 @@ fn adopt(balancer: &mut Balancer, kernel: &mut Kernel) -> Result<(), Error> {
 }
 
 /// Makes every set right, whatever is in it: what is used first, what is unused last.
-fn compare(balancer: &Balancer, kernel: &mut Kernel) -> Result<(), Error> {
+fn compare(
+    balancer: &Balancer,
+    kernel: &mut Kernel,
+    faults: &Faults,
+) -> Result<Result<(), Error>, Killed> {
     let mut removals = Vec::new();
     for (bulk, family) in sets() {
-        let have = kernel.nft.read_set(names::TABLE, bulk.name(family))?;
-        let have = have.map(|set| set.elements).unwrap_or_default();
+        let have = match kernel.nft.read_set(names::TABLE, bulk.name(family)) {
+            Ok(set) => set.map(|set| set.elements).unwrap_or_default(),
+            Err(error) => return Ok(Err(error)),
+        };
         let repair = balancer
             .services
             .audit((bulk, family), &mut have.into_iter());
-        kernel.nft.commit_all(&repair.additions)?;
+        if let Err(error) = kernel.nft.commit_all(&repair.additions) {
+            return Ok(Err(error));
+        }
+        if !repair.additions.is_empty() {
+            faults.pass(FaultPoint::Batched)?;
+        }
         removals.push(repair.removals);
     }
-    for batches in removals.iter().rev() {
-        kernel.nft.commit_all(batches)?;
-    }
-    Ok(())
+    let removals = removals.iter().rev();
+    Ok(removals
+        .map(|batches| kernel.nft.commit_all(batches))
+        .collect())
 }
 
 fn commit(
     balancer: &mut Balancer,
     kernel: &mut Kernel,
     mut batches: weft_core::services::Batches,
-) -> Result<(), Error> {
+    faults: &Faults,
+) -> Result<Result<(), Error>, Killed> {
     while let Some(batch) = batches.next() {
         if let Err(error) = kernel.nft.commit(&batch) {
             // What stands of it is not known, or not worth finding out: all is compared.
             balancer.services.interrupted(batch, batches);
             balancer.known = false;
-            return Err(error);
+            return Ok(Err(error));
         }
+        faults.pass(FaultPoint::Batched)?;
     }
-    Ok(())
+    Ok(Ok(()))
 }

@@ -3,16 +3,17 @@
 //!
 //! <https://github.com/kubernetes/community/blob/master/sig-scalability/slos/network_programming_latency.md>
 
-use std::sync::atomic::AtomicU64;
-use std::time::Duration;
-
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
+use std::sync::atomic::AtomicU64;
+use weft_core::services::NoLocalEndpoints;
 use weft_core::view::Family as Ip;
+
+use crate::engine::{Balanced, Reconciled};
 
 /// Label `ip_family`.
 #[derive(EncodeLabelSet, Clone, Copy, Debug, Hash, PartialEq, Eq)]
@@ -39,45 +40,6 @@ pub struct Policy {
 
 type Seconds = Family<IpFamily, Histogram, fn() -> Histogram>;
 type Moment = Family<IpFamily, Gauge<f64, AtomicU64>>;
-
-/// What a round did for services.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Balanced {
-    /// Changes that the engine has heard of since it started.
-    pub heard: u64,
-    /// Of those, Services and EndpointSlices.
-    pub service_changes: u64,
-    /// See `service_changes`.
-    pub endpoint_changes: u64,
-    /// From the round's first step for services to the last commit.
-    pub took: Duration,
-    /// Everything was compared with the kernel, not only what changed.
-    pub whole: bool,
-    /// For each EndpointSlice with a trigger time: from then until its rules were in the kernel.
-    pub programmed: Vec<(Ip, Duration)>,
-    /// Services with a traffic policy Local and no endpoint here.
-    pub no_local_endpoints: NoLocalEndpoints,
-}
-
-/// Services with a traffic policy Local and endpoints, but none here.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct NoLocalEndpoints {
-    /// By internal traffic policy.
-    pub internal: [usize; 2],
-    /// By external traffic policy.
-    pub external: [usize; 2],
-}
-
-/// A reconciliation of tracked connections.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Reconciled {
-    /// Of this family.
-    pub family: Ip,
-    /// How long it took.
-    pub took: Duration,
-    /// Entries that were deleted.
-    pub deleted: u64,
-}
 
 /// All metrics of services.
 #[derive(Debug)]
@@ -150,13 +112,14 @@ impl ServiceMetrics {
     pub fn balanced(&self, balanced: &Balanced) {
         let Balanced {
             heard: _,
-            service_changes,
-            endpoint_changes,
+            services: service_changes,
+            slices: endpoint_changes,
             took,
             whole,
             programmed,
             no_local_endpoints,
         } = balanced;
+        let NoLocalEndpoints { internal, external } = no_local_endpoints;
         let pending = |total: &Counter, done: u64| {
             i64::try_from(total.get().saturating_sub(done)).unwrap_or(i64::MAX)
         };
@@ -176,10 +139,7 @@ impl ServiceMetrics {
                 histogram.get_or_create(&label).observe(took.as_secs_f64());
             }
             self.last.get_or_create(&label).set(now);
-            for (traffic_policy, counts) in [
-                ("internal", no_local_endpoints.internal),
-                ("external", no_local_endpoints.external),
-            ] {
+            for (traffic_policy, counts) in [("internal", internal), ("external", external)] {
                 let policy = Policy {
                     traffic_policy,
                     ip_family: label.ip_family,
@@ -392,6 +352,8 @@ fn unix_seconds() -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn has(text: &str, line: &str) {
@@ -413,8 +375,8 @@ mod tests {
         );
         metrics.balanced(&Balanced {
             heard: 2,
-            service_changes: 1,
-            endpoint_changes: 1,
+            services: 1,
+            slices: 1,
             took: Duration::from_micros(1500),
             whole: false,
             programmed: vec![(Ip::V6, Duration::from_millis(700))],

@@ -83,6 +83,7 @@ mod tests {
 
     fn identity(uid: Option<&str>) -> Identity {
         Identity {
+            stays: true,
             network: uid.map(str::to_owned),
             ..Identity::default()
         }

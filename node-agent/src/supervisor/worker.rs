@@ -153,6 +153,7 @@ fn arguments(settings: &Settings) -> Vec<OsString> {
         pod_cidrs,
         service_cidrs,
         masquerade_all,
+        proxy_health_port,
         sandbox_grace,
         health_address,
         health_port,
@@ -194,6 +195,10 @@ fn arguments(settings: &Settings) -> Vec<OsString> {
     }
     add("--masquerade-all", masquerade_all.to_string().as_ref());
     add(
+        "--proxy-health-port",
+        proxy_health_port.to_string().as_ref(),
+    );
+    add(
         "--sandbox-grace",
         format!("{}ms", sandbox_grace.as_millis()).as_ref(),
     );
@@ -232,7 +237,7 @@ mod tests {
     fn settings_survive_the_way_to_the_worker() {
         let line = "weft-agent run --node-name=a --sandbox-grace=90s --api-server=192.0.2.1:6443,[2001:db8::1]:6443 \
                     --kubeconfig=/k --log-format=json --health-address=127.0.0.1 --api-server-name=kubernetes \
-                    --services=false --node-port-addresses=192.0.2.0/24,2001:db8::/64 --masquerade-all=true \
+                    --services=false --proxy-health-port=10257 --node-port-addresses=192.0.2.0/24,2001:db8::/64 --masquerade-all=true \
                     --pod-cidrs=10.64.0.0/16 --service-cidrs=10.96.0.0/16,fd96::/112";
         let Verb::Run(given) = Cli::parse_from(line.split_whitespace()).command else {
             panic!("not run")

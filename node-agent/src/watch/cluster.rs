@@ -64,6 +64,8 @@ pub struct Identity {
     pub node: Option<String>,
     /// Of the NodeNetwork, while there is one.
     pub network: Option<String>,
+    /// The Node object is there, and the node is to stay.
+    pub stays: bool,
 }
 
 /// Watches for ever. Ends only when the engine is gone.
@@ -178,6 +180,7 @@ impl Cluster {
         Identity {
             node: self.own.as_ref().map(|own| own.uid.clone()),
             network,
+            stays: self.nodes.get(&self.node).is_some_and(|own| own.stays),
         }
     }
 
@@ -225,6 +228,7 @@ mod tests {
             uid: uid.to_owned(),
             internal_ips: vec![ip.parse().unwrap()],
             zone: None,
+            stays: true,
         }
     }
 

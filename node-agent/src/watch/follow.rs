@@ -48,6 +48,20 @@ impl<T: PartialEq> Update<T> {
     }
 }
 
+impl<T> Update<T> {
+    /// The same of something else.
+    pub fn map<U>(self, convert: impl Fn(T) -> U) -> Update<U> {
+        match self {
+            Self::Reset(all) => {
+                let all = all.into_iter();
+                Update::Reset(all.map(|(key, value)| (key, convert(value))).collect())
+            }
+            Self::Apply(key, value) => Update::Apply(key, convert(value)),
+            Self::Delete(key) => Update::Delete(key),
+        }
+    }
+}
+
 /// Watches a collection for ever. `trim` makes the key and what is kept of an object.
 pub fn follow<K, T, F>(
     api: Api<K>,

@@ -20,12 +20,28 @@ const CONFIG_HASH: &str = "kubernetes.io/config.hash";
 /// Label of a Node: where it is.
 const ZONE: &str = "topology.kubernetes.io/zone";
 
+/// Taint of a Node that the cluster autoscaler is about to delete.
+const TO_BE_DELETED: &str = "ToBeDeletedByClusterAutoscaler";
+
 /// A Node as the API sends it, less what nobody reads.
 #[derive(Deserialize, Clone, Debug)]
 pub struct NodeObject {
     metadata: ObjectMeta,
     #[serde(default)]
+    spec: NodeObjectSpec,
+    #[serde(default)]
     status: NodeObjectStatus,
+}
+
+#[derive(Deserialize, Clone, Debug, Default)]
+struct NodeObjectSpec {
+    #[serde(default)]
+    taints: Vec<Taint>,
+}
+
+#[derive(Deserialize, Clone, Debug)]
+struct Taint {
+    key: String,
 }
 
 #[derive(Deserialize, Clone, Debug, Default)]
@@ -117,6 +133,8 @@ pub struct Node {
     pub internal_ips: Vec<IpAddr>,
     /// Its zone.
     pub zone: Option<String>,
+    /// It is not deleted, nor about to be.
+    pub stays: bool,
 }
 
 /// What is kept of a NodeNetwork.
@@ -160,7 +178,13 @@ pub struct Address {
 
 /// Trims a Node; the key is its name.
 pub fn node(object: NodeObject) -> (String, Node) {
-    let NodeObject { metadata, status } = object;
+    let NodeObject {
+        metadata,
+        spec,
+        status,
+    } = object;
+    let stays = metadata.deletion_timestamp.is_none()
+        && spec.taints.iter().all(|taint| taint.key != TO_BE_DELETED);
     let internal = status
         .addresses
         .iter()
@@ -178,6 +202,7 @@ pub fn node(object: NodeObject) -> (String, Node) {
             uid: metadata.uid.unwrap_or_default(),
             internal_ips,
             zone,
+            stays,
         },
     )
 }
@@ -301,8 +326,20 @@ mod tests {
                 uid: "u".to_owned(),
                 internal_ips,
                 zone: Some("z".to_owned()),
+                stays: true,
             }
         );
+    }
+
+    #[test]
+    fn a_node_that_is_about_to_be_deleted_does_not_stay() {
+        let stays = |object| node(serde_json::from_value(object).unwrap()).1.stays;
+        let taint = |key: &str| json!({"metadata": {"name": "a"}, "spec": {"taints": [{"key": key, "effect": "NoSchedule"}]}});
+        assert!(stays(taint("node.kubernetes.io/unschedulable")));
+        assert!(!stays(taint("ToBeDeletedByClusterAutoscaler")));
+        let deleted =
+            json!({"metadata": {"name": "a", "deletionTimestamp": "2026-01-01T00:00:00Z"}});
+        assert!(!stays(deleted));
     }
 
     #[test]

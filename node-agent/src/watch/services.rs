@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime};
 
 use futures::StreamExt;
 use ipnet::IpNet;
@@ -18,13 +18,27 @@ use weft_core::services::object;
 use super::{Update, follow};
 use crate::engine::{Input, ServiceInput};
 use crate::metrics::Metrics;
+use crate::services::health::ProxyHealth;
 
 /// How long the ranges of cluster IPs are waited for when all else has been heard: an administrator may
 /// have switched ServiceCIDR objects off.
 const NETWORKS_WITHIN: Duration = Duration::from_secs(5);
 
+/// Annotation of an EndpointSlice: when what it is about happened.
+const TRIGGER: &str = "endpoints.kubernetes.io/last-change-trigger-time";
+
 /// Watches for ever. Ends only when the engine is gone.
-pub async fn run(client: Client, inputs: Sender<Input>, metrics: Arc<Metrics>) {
+pub async fn run(
+    client: Client,
+    inputs: Sender<Input>,
+    health: Arc<ProxyHealth>,
+    metrics: Arc<Metrics>,
+) {
+    let started = SystemTime::now();
+    let send = |input| {
+        health.queued(Instant::now());
+        inputs.send(Input::Services(input))
+    };
     let services = follow(
         Api::<Service>::all(client.clone()),
         "Service",
@@ -36,7 +50,10 @@ pub async fn run(client: Client, inputs: Sender<Input>, metrics: Arc<Metrics>) {
         Api::<EndpointSlice>::all(client.clone()),
         "EndpointSlice",
         None,
-        |slice| (key(&slice), told(object::slice(&slice))),
+        move |slice| {
+            let trigger = trigger(&slice).filter(|at| *at > started);
+            (key(&slice), (told(object::slice(&slice)), trigger))
+        },
         metrics.clone(),
     );
     let networks = follow(
@@ -47,7 +64,7 @@ pub async fn run(client: Client, inputs: Sender<Input>, metrics: Arc<Metrics>) {
             let networks = told(object::service_networks(&range)).unwrap_or_default();
             (range.name_any(), networks)
         },
-        metrics,
+        metrics.clone(),
     );
     let (mut services, mut slices, mut networks) =
         (Box::pin(services), Box::pin(slices), Box::pin(networks));
@@ -60,11 +77,19 @@ pub async fn run(client: Client, inputs: Sender<Input>, metrics: Arc<Metrics>) {
         let input = tokio::select! {
             Some(update) = services.next() => {
                 services_there |= matches!(update, Update::Reset(_));
+                metrics.services.queued_service();
                 ServiceInput::Service(update)
             }
             Some(update) = slices.next() => {
                 slices_there |= matches!(update, Update::Reset(_));
-                ServiceInput::Slice(update)
+                metrics.services.queued_endpoints();
+                if let Update::Apply(_, (Some(slice), Some(at))) = &update
+                    && synced
+                    && send(ServiceInput::Triggered { family: slice.family, at: *at }).is_err()
+                {
+                    return;
+                }
+                ServiceInput::Slice(update.map(|(slice, _)| slice))
             }
             Some(update) = networks.next() => {
                 ranges_there |= matches!(update, Update::Reset(_));
@@ -76,12 +101,12 @@ pub async fn run(client: Client, inputs: Sender<Input>, metrics: Arc<Metrics>) {
                 continue;
             }
         };
-        if inputs.send(Input::Services(input)).is_err() {
+        if send(input).is_err() {
             return;
         }
         if !synced && services_there && slices_there && ranges_there {
             synced = true;
-            if inputs.send(Input::Services(ServiceInput::Synced)).is_err() {
+            if send(ServiceInput::Synced).is_err() {
                 return;
             }
         }
@@ -96,6 +121,12 @@ fn key<K: Resource>(object: &K) -> String {
     let namespace = object.meta().namespace.as_deref().unwrap_or_default();
     let name = object.meta().name.as_deref().unwrap_or_default();
     format!("{namespace}/{name}")
+}
+
+fn trigger(slice: &EndpointSlice) -> Option<SystemTime> {
+    let annotations = slice.metadata.annotations.as_ref()?;
+    let at: jiff::Timestamp = annotations.get(TRIGGER)?.parse().ok()?;
+    Some(at.into())
 }
 
 /// What of an object could be read; what could not is logged once for each version of it.
@@ -113,4 +144,23 @@ fn log(rejection: &Rejection) {
         reason = rejection.to_string(),
         "a part of an object is left out"
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_time_of_the_change_behind_a_slice_is_read() {
+        let slice = |time: &str| -> EndpointSlice {
+            serde_json::from_value(serde_json::json!({
+                "metadata": {"name": "a", "annotations": {TRIGGER: time}},
+                "addressType": "IPv4", "endpoints": []
+            }))
+            .unwrap()
+        };
+        let at = SystemTime::UNIX_EPOCH + Duration::from_millis(1_764_316_800_250);
+        assert_eq!(trigger(&slice("2025-11-28T08:00:00.25Z")), Some(at));
+        assert_eq!(trigger(&slice("soon")), None);
+    }
 }
