@@ -33,6 +33,7 @@ const READ_ATTEMPTS: usize = 16;
 pub struct NftSocket {
     transport: Transport,
     commits: u64,
+    messages: u64,
     dumps: u64,
 }
 
@@ -74,6 +75,7 @@ impl NftSocket {
             let encoded = encode::batch(batch, self.transport.next_sequence(), None)?;
             self.transport.continue_at(encoded.next_sequence);
             self.commits += 1;
+            self.messages += u64::from(encoded.next_sequence.wrapping_sub(encoded.first_sequence));
             match self.exchange(batch, &encoded) {
                 Err(Error::Refused { refusal, change }) if is_passing(refusal.errno) => {
                     last = Error::Refused { refusal, change };
@@ -158,6 +160,12 @@ impl NftSocket {
         self.commits
     }
 
+    /// How many messages were sent in transactions.
+    #[must_use]
+    pub fn messages(&self) -> u64 {
+        self.messages
+    }
+
     /// How many dumps were asked for.
     #[must_use]
     pub fn dumps(&self) -> u64 {
@@ -170,6 +178,7 @@ impl NftSocket {
         Ok(Self {
             transport,
             commits: 0,
+            messages: 0,
             dumps: 0,
         })
     }

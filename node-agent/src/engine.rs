@@ -35,7 +35,7 @@ pub use cleanup::{CleanupError, cleanup};
 pub use connections::Reconciled;
 pub use fault::{FaultPoint, Faults};
 use serde::{Deserialize, Serialize};
-pub use services::{Balanced, ServiceInput, ServiceSettings};
+pub use services::{Balanced, Effort, ServiceInput, ServiceSettings};
 use tokio::sync::{mpsc, oneshot};
 use weft_cni::wire;
 use weft_core::view::AttachmentKey;

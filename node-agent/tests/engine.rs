@@ -2,6 +2,7 @@
 //! CNI plugin would send them, packets go through the kernel.
 
 mod attach;
+mod balance;
 mod blocks;
 mod faults;
 mod node;

@@ -18,6 +18,8 @@ use weft_kernel::pod::{self, Wired, Wiring};
 use weft_kernel::{host, net, netlink, nft};
 use weft_nft::TableFlags;
 
+use super::services::Effort;
+
 /// Values that sysctls of the host had before we wrote them, below the state directory.
 pub(super) const SYSCTLS_BEFORE: &str = "sysctls.json";
 
@@ -173,6 +175,15 @@ impl Kernel {
     /// Totals for the counters: transactions and dumps.
     pub(super) fn totals(&self) -> (u64, u64) {
         (self.nft.commits(), self.rtnl.dumps() + self.nft.dumps())
+    }
+
+    /// What updates have cost so far.
+    pub(super) fn effort(&self) -> Effort {
+        Effort {
+            transactions: self.nft.commits(),
+            messages: self.nft.messages(),
+            dumps: self.rtnl.dumps() + self.nft.dumps(),
+        }
     }
 
     /// Keeps the value that a sysctl of the host has, so that cleanup can put it back. Values of our

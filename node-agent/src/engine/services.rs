@@ -80,6 +80,29 @@ pub struct Balanced {
     pub programmed: Vec<(Family, Duration)>,
     /// Services that want endpoints of this node where there are none.
     pub no_local_endpoints: NoLocalEndpoints,
+    /// What the kernel was asked for.
+    pub effort: Effort,
+}
+
+/// What the kernel is asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Effort {
+    /// nf_tables transactions.
+    pub transactions: u64,
+    /// Messages in them.
+    pub messages: u64,
+    /// Listings (`NLM_F_DUMP`): none in an update.
+    pub dumps: u64,
+}
+
+impl Effort {
+    fn since(self, before: Self) -> Self {
+        Self {
+            transactions: self.transactions - before.transactions,
+            messages: self.messages - before.messages,
+            dumps: self.dumps - before.dumps,
+        }
+    }
 }
 
 /// The Services of a node.
@@ -296,8 +319,9 @@ impl Engine {
             return Ok(());
         }
         balancer.retry = None;
+        let before = kernel.effort();
         if balancer.known && !balancer.services.is_dirty() {
-            self.balanced(start, false);
+            self.balanced(start, before, false);
             return Ok(());
         }
         if !balancer.adopted {
@@ -312,7 +336,7 @@ impl Engine {
         }
         let whole = !balancer.known;
         match self.bring_up_to_date(whole)? {
-            Ok(()) => self.balanced(start, whole),
+            Ok(()) => self.balanced(start, before, whole),
             Err(sentence) => self.balance_failed(&sentence),
         }
         Ok(())
@@ -371,8 +395,8 @@ impl Engine {
     }
 
     /// Tells that all that was heard is in the kernel, unless that was told.
-    fn balanced(&mut self, start: Instant, whole: bool) {
-        let Some(balancer) = &mut self.balancer else {
+    fn balanced(&mut self, start: Instant, before: Effort, whole: bool) {
+        let (Some(balancer), Some(kernel)) = (&mut self.balancer, &self.kernel) else {
             return;
         };
         if !whole && balancer.told == balancer.heard {
@@ -397,6 +421,7 @@ impl Engine {
             whole,
             programmed: programmed.collect(),
             no_local_endpoints: balancer.services.no_local_endpoints(),
+            effort: kernel.effort().since(before),
         };
         let checks = balancer.services.new_health();
         self.troubles.set(Trouble::Services, None);

@@ -118,6 +118,7 @@ impl ServiceMetrics {
             whole,
             programmed,
             no_local_endpoints,
+            effort: _,
         } = balanced;
         let NoLocalEndpoints { internal, external } = no_local_endpoints;
         let pending = |total: &Counter, done: u64| {
@@ -355,6 +356,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::engine::Effort;
 
     fn has(text: &str, line: &str) {
         assert!(
@@ -384,6 +386,7 @@ mod tests {
                 internal: [1, 2],
                 external: [3, 4],
             },
+            effort: Effort::default(),
         });
         metrics.failed();
         metrics.reconciled(&Reconciled {

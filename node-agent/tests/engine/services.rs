@@ -13,21 +13,26 @@ use weft_core::services::object;
 
 use super::node::{Namespace, Node, Pod, eventually};
 
-const V4: &str = "10.96.0.10";
-const V6: &str = "fd96::10";
+pub(crate) const V4: &str = "10.96.0.10";
+pub(crate) const V6: &str = "fd96::10";
 
 /// A node that serves Services, and has heard of all there are.
-fn node(objects: &[Value]) -> Node {
+pub(crate) fn node(objects: &[Value]) -> Node {
+    serving(Faults::none(), objects)
+}
+
+/// The same, with faults.
+pub(crate) fn serving(faults: Faults, objects: &[Value]) -> Node {
     let mut node = Node::new();
     node.services = Some(ServiceSettings::default());
-    node.start(Faults::none());
+    node.start(faults);
     node.hear(&["10.64.0.0/26", "fd64::/122"]);
     node.wait_for(|output| *output == Output::Ready);
     tell_all(&node, objects);
     node
 }
 
-fn tell_all(node: &Node, objects: &[Value]) {
+pub(crate) fn tell_all(node: &Node, objects: &[Value]) {
     let networks = ["10.96.0.0/16", "fd96::/112"].map(|net| net.parse().unwrap());
     send(node, ServiceInput::Networks(networks.to_vec()));
     send(node, ServiceInput::Service(Update::Reset([].into())));
@@ -38,14 +43,24 @@ fn tell_all(node: &Node, objects: &[Value]) {
     send(node, ServiceInput::Synced);
 }
 
-fn send(node: &Node, input: ServiceInput) {
+pub(crate) fn send(node: &Node, input: ServiceInput) {
     node.send(Input::Services(input));
 }
 
-fn tell(node: &Node, object: &Value) {
+pub(crate) fn tell(node: &Node, object: &Value) {
+    send(node, input(object));
+}
+
+/// The same to an engine that may be dead.
+pub(crate) fn try_tell(node: &Node, object: &Value) {
+    let inputs = &node.engine.as_ref().unwrap().inputs;
+    let _ = inputs.send(Input::Services(input(object)));
+}
+
+fn input(object: &Value) -> ServiceInput {
     let name = object["metadata"]["name"].as_str().unwrap();
     let key = format!("default/{name}");
-    let input = match object["kind"].as_str() {
+    match object["kind"].as_str() {
         Some("Service") => {
             let service: Service = serde_json::from_value(object.clone()).unwrap();
             ServiceInput::Service(Update::Apply(key, object::service(&service).object))
@@ -54,8 +69,7 @@ fn tell(node: &Node, object: &Value) {
             let slice: EndpointSlice = serde_json::from_value(object.clone()).unwrap();
             ServiceInput::Slice(Update::Apply(key, object::slice(&slice).object))
         }
-    };
-    send(node, input);
+    }
 }
 
 fn service() -> Value {
