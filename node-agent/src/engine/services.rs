@@ -124,6 +124,8 @@ pub(super) struct Balancer {
     heard: Heard,
     told: Heard,
     triggers: Vec<(Family, SystemTime)>,
+    /// Of the next slice.
+    trigger: Option<(Family, SystemTime)>,
     /// Connections to look for when the elements are committed.
     stale: Vec<StaleFlows>,
 }
@@ -150,6 +152,7 @@ impl Balancer {
             heard: Heard::default(),
             told: Heard::default(),
             triggers: Vec::new(),
+            trigger: None,
             stale: Vec::new(),
         }
     }
@@ -169,12 +172,13 @@ impl Balancer {
             }
             ServiceInput::Slice(update) => {
                 self.heard.slices += 1;
+                let triggers = self.trigger.take();
+                let room = TRIGGERS.saturating_sub(self.triggers.len());
+                self.triggers.extend(triggers.into_iter().take(room));
                 self.slice(update);
             }
             ServiceInput::Triggered { family, at } => {
-                if self.triggers.len() < TRIGGERS {
-                    self.triggers.push((family, at));
-                }
+                self.trigger = Some((family, at));
             }
             ServiceInput::Networks(networks) => {
                 self.networks = networks;
@@ -399,6 +403,7 @@ impl Engine {
         let (Some(balancer), Some(kernel)) = (&mut self.balancer, &self.kernel) else {
             return;
         };
+        self.troubles.set(Trouble::Services, None);
         if !whole && balancer.told == balancer.heard {
             return;
         }
@@ -424,7 +429,6 @@ impl Engine {
             effort: kernel.effort().since(before),
         };
         let checks = balancer.services.new_health();
-        self.troubles.set(Trouble::Services, None);
         self.send(Output::Balanced(balanced));
         if let Some(checks) = checks {
             self.send(Output::ServiceChecks(checks));
