@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
+use weft_lab::conformance::verdict::Verdict;
 use weft_lab::conformance::{read, services};
 
 fn files() -> Vec<PathBuf> {
@@ -35,6 +36,45 @@ fn services_do_what_every_file_says() {
         let different = disagreements(&content.value);
         assert!(different.is_empty(), "{}: {different:#?}", file.display());
     }
+}
+
+/// A part of the files: all of them take a minute (`weft-lab conformance --packets`).
+#[test]
+fn packets_end_as_the_rules_say() {
+    for name in [
+        "own-reject-or-drop",
+        "own-affinity",
+        "own-hairpin",
+        "own-dual-stack",
+        "masquerade",
+    ] {
+        let file = files()
+            .into_iter()
+            .find(|file| file.ends_with(format!("{name}.yaml")));
+        let content = read::file(&file.unwrap()).unwrap();
+        let cases = services::judge(&content.value, true).unwrap();
+        let different: Vec<String> = cases
+            .iter()
+            .filter(|case| matches!(case.verdict, Verdict::Differs { .. }))
+            .map(|case| format!("{case:?}"))
+            .collect();
+        assert!(different.is_empty(), "{name}: {different:#?}");
+    }
+}
+
+#[test]
+fn a_wrong_expectation_is_noticed_by_packets_too() {
+    let file = files()
+        .into_iter()
+        .find(|file| file.ends_with("cluster-ip.yaml"));
+    let mut content = read::file(&file.unwrap()).unwrap();
+    content.value["stages"][0]["flows"][0]["expect"] = serde_json::json!("drop");
+    let cases = services::judge(&content.value, true).unwrap();
+    let told = cases.iter().any(|case| match &case.verdict {
+        Verdict::Differs { got, .. } => got.ends_with("(as packets)"),
+        Verdict::Agrees | Verdict::Inexpressible(_) => false,
+    });
+    assert!(told, "{cases:#?}");
 }
 
 #[test]

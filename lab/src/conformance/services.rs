@@ -7,6 +7,7 @@
 pub mod expect;
 pub mod format;
 pub mod node;
+pub mod packets;
 pub mod trace;
 
 use anyhow::{Context, Result};
@@ -14,8 +15,9 @@ use serde_json::Value;
 
 use super::verdict::{Case, Verdict};
 use expect::Outcome;
-use format::{Choice, File, Health, Stage};
+use format::{Choice, File, Flow, Health, Stage};
 use node::Node;
+use packets::{Packets, Told};
 
 /// Judges a file.
 ///
@@ -25,6 +27,13 @@ pub fn judge(file: &Value, packets: bool) -> Result<Vec<Case>> {
     let file = File::deserialize(file)?;
     let mut node = Node::new(&file);
     let mut cases = Vec::new();
+    let mut sent = match packets {
+        true => {
+            packets::check()?;
+            Some(Packets::new(&file)?)
+        }
+        false => None,
+    };
     for stage in &file.stages {
         let differences = node
             .apply(stage)
@@ -34,13 +43,17 @@ pub fn judge(file: &Value, packets: bool) -> Result<Vec<Case>> {
             Case::differs(name, "the same as compiled anew", difference)
         });
         cases.extend(differences);
-        cases.extend(of_stage(&node, stage));
+        let batches = node.take_batches();
+        if let Some(sent) = &mut sent {
+            sent.commit(batches)
+                .with_context(|| format!("stage {:?}", stage.name))?;
+        }
+        cases.extend(of_stage(&node, stage, sent.as_ref())?);
     }
-    let _ = packets;
     Ok(cases)
 }
 
-fn of_stage(node: &Node, stage: &Stage) -> Vec<Case> {
+fn of_stage(node: &Node, stage: &Stage, sent: Option<&Packets>) -> Result<Vec<Case>> {
     let mut cases = Vec::new();
     let (anew, _) = node.anew();
     let (judge, judge_anew) = (
@@ -55,11 +68,15 @@ fn of_stage(node: &Node, stage: &Stage) -> Vec<Case> {
             let wanted = format!("as compiled anew: {otherwise}");
             cases.push(Case::differs(name.clone(), wanted, got.to_string()));
         }
-        cases.push(Case::compared(
-            name,
+        let by_rules = Case::compared(
+            name.clone(),
             &flow.expect.outcome(),
             &got.told_as(&flow.expect),
-        ));
+        );
+        cases.extend(match sent {
+            Some(sent) => by_packets(sent, node, flow, by_rules)?,
+            None => vec![by_rules],
+        });
     }
     cases.extend(
         stage
@@ -71,7 +88,51 @@ fn of_stage(node: &Node, stage: &Stage) -> Vec<Case> {
     if let Some(rows) = &stage.health {
         cases.extend(health(node, stage, rows));
     }
-    cases
+    Ok(cases)
+}
+
+/// The case that agrees by the rules must agree by packets too, as far as those can tell.
+fn by_packets(sent: &Packets, node: &Node, flow: &Flow, by_rules: Case) -> Result<Vec<Case>> {
+    let mut cases = vec![by_rules];
+    let name = cases[0].name.clone();
+    match sent.outcome(node, flow)? {
+        Told::Nothing(why) => cases.push(Case {
+            name,
+            verdict: Verdict::Inexpressible(why),
+        }),
+        Told::Outcome(got) => {
+            let expected = flow.expect.outcome();
+            let hidden = packets::hides_masquerade(node, flow);
+            let got = match (got, &expected) {
+                (
+                    Outcome::Endpoints {
+                        endpoints,
+                        affinity,
+                        ..
+                    },
+                    Outcome::Endpoints { masqueraded, .. },
+                ) if hidden => {
+                    cases.push(Case {
+                        name: name.clone(),
+                        verdict: Verdict::Inexpressible(
+                            "the node's own packet has the node's address with and without masquerading"
+                                .to_owned(),
+                        ),
+                    });
+                    Outcome::Endpoints {
+                        endpoints,
+                        masqueraded: masqueraded.clone(),
+                        affinity,
+                    }
+                }
+                (got, _) => got,
+            };
+            if got != expected {
+                cases[0] = Case::differs(name, expected.to_string(), format!("{got} (as packets)"));
+            }
+        }
+    }
+    Ok(cases)
 }
 
 fn choice(node: &Node, stage: &Stage, row: &Choice) -> Case {
