@@ -34,7 +34,8 @@ pub enum NodePortAddresses {
     /// The first address of each family.
     #[default]
     Primary,
-    /// Every address of the node in one of these networks.
+    /// Every address of the node in one of these networks; in a family without one every address, as
+    /// kube-proxy has it. An empty list is [`Self::Primary`].
     Within(Vec<IpNet>),
 }
 
@@ -56,12 +57,20 @@ impl Config {
             let mut of = self.node_addresses.iter().copied();
             of.find(|ip| Family::of(*ip) == family)
         };
+        let within = |nets: &[IpNet], ip: IpAddr| {
+            let mut own = nets
+                .iter()
+                .filter(|net| Family::of_net(net) == Family::of(ip))
+                .peekable();
+            own.peek().is_none() || own.any(|net| net.contains(&ip))
+        };
         let mut addresses: Vec<IpAddr> = match &self.node_port_addresses {
-            NodePortAddresses::Primary => Family::ALL.into_iter().filter_map(first).collect(),
-            NodePortAddresses::Within(nets) => {
+            NodePortAddresses::Within(nets) if !nets.is_empty() => {
                 let all = self.node_addresses.iter().copied();
-                all.filter(|ip| nets.iter().any(|net| net.contains(ip)))
-                    .collect()
+                all.filter(|ip| within(nets, *ip)).collect()
+            }
+            NodePortAddresses::Within(_) | NodePortAddresses::Primary => {
+                Family::ALL.into_iter().filter_map(first).collect()
             }
         };
         // What is sent to loopback never comes back through a translation (`route_localnet` is off).

@@ -12,13 +12,16 @@ use super::claims::{Claims, Rank};
 use super::numbers::{Numbers, Tuple};
 use super::slices::{Places, Slice};
 use super::unit::{self, Compiled, Surroundings, Unit};
-use super::{Config, Frame, ServiceName, ServiceObject, SliceName, SliceObject};
+use super::{Config, Frame, Pick, ServiceName, ServiceObject, SliceName, SliceObject};
 use crate::finding::Finding;
 use crate::view::{Family, Protocol};
 
 /// The largest number of elements that a map may hold: what is more is refused here, with the number
 /// named, before a kernel runs out of memory in the middle.
 pub const MAX_ELEMENTS: usize = 393_216;
+
+/// Choices among so many endpoints and fewer are always there.
+const FREQUENT: u32 = 8;
 
 /// All Services that a node serves.
 #[derive(Debug, Default)]
@@ -37,9 +40,9 @@ pub struct Services {
     /// Users of addresses that are elements of their own.
     shared: HashMap<(Bulk, IpAddr), u32>,
     /// How many units make each choice.
-    picks: BTreeMap<(Family, super::Pick), u32>,
+    picks: BTreeMap<(Family, Pick), u32>,
     /// Choices that the kernel may still make.
-    held: BTreeSet<(Family, super::Pick)>,
+    held: BTreeSet<(Family, Pick)>,
     /// Slots of both families.
     slots: [usize; 2],
     /// Ready endpoints here by health check node port; the first Service of each port has it.
@@ -259,7 +262,7 @@ impl Services {
 
     /// All batches of the last [`Services::compile`] are in the kernel.
     pub fn committed(&mut self) {
-        self.held = self.picks.keys().copied().collect();
+        self.held = self.frame().picks;
         self.numbers.settle();
         self.numbers.adopted = super::numbers::Adopted::default();
     }
@@ -279,8 +282,18 @@ impl Services {
             service_networks: self.config.service_networks.iter().copied().collect(),
             own_addresses: self.config.own_addresses(),
             masquerade_all: self.config.masquerade_all,
-            picks: self.picks.keys().copied().collect(),
+            picks: self.frequent().chain(self.picks.keys().copied()).collect(),
         }
+    }
+
+    /// Choices among few endpoints, which are there whether they are made or not: most changes then
+    /// need no chain.
+    fn frequent(&self) -> impl Iterator<Item = (Family, Pick)> + '_ {
+        let used = |family: &Family| self.picks.keys().any(|(of, _)| of == family);
+        let families = Family::ALL.into_iter().filter(used);
+        families.flat_map(|family| {
+            (1..=FREQUENT).map(move |count| (family, Pick::new(false, count, None)))
+        })
     }
 
     /// Puts every wanted element into a table that has the sets.

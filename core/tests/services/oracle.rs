@@ -89,11 +89,15 @@ impl World {
     fn serves_node_ports(&self, address: IpAddr) -> bool {
         let own = &self.config.node_addresses;
         match &self.config.node_port_addresses {
-            NodePortAddresses::Primary => {
-                own.iter().find(|own| own.is_ipv4() == address.is_ipv4()) == Some(&address)
+            NodePortAddresses::Within(nets) if !nets.is_empty() => {
+                let mut of_family = nets
+                    .iter()
+                    .filter(|net| net.addr().is_ipv4() == address.is_ipv4());
+                let any = of_family.clone().next().is_some();
+                own.contains(&address) && (!any || of_family.any(|net| net.contains(&address)))
             }
-            NodePortAddresses::Within(nets) => {
-                own.contains(&address) && nets.iter().any(|net| net.contains(&address))
+            NodePortAddresses::Primary | NodePortAddresses::Within(_) => {
+                own.iter().find(|own| own.is_ipv4() == address.is_ipv4()) == Some(&address)
             }
         }
     }
