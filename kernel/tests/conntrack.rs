@@ -55,16 +55,17 @@ fn entries(node: &Namespace) -> Vec<String> {
         .collect()
 }
 
-/// Once so many are listed, or what there is after five seconds.
+/// Once so many are listed, or the last that were listed before that took too long: well within the
+/// half minute that an entry lives.
 fn entries_once(node: &Namespace, count: usize) -> Vec<String> {
-    for _ in 0..50 {
+    let begun = std::time::Instant::now();
+    loop {
         let now = entries(node);
-        if now.len() == count {
+        if now.len() == count || begun.elapsed() > std::time::Duration::from_secs(20) {
             return now;
         }
         std::thread::sleep(std::time::Duration::from_millis(100));
     }
-    entries(node)
 }
 
 fn with(entries: &[String], address: &str) -> usize {

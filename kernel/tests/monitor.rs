@@ -75,7 +75,7 @@ fn drain(monitor: &mut Monitor) -> Vec<Event> {
 /// Everything up to the first event that is wanted, however long a busy machine takes to tell.
 fn heard(monitor: &mut Monitor, wanted: impl Fn(&Event) -> bool) -> Vec<Event> {
     let mut events = Vec::new();
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + Duration::from_secs(30);
     while !events.iter().any(&wanted) && Instant::now() < deadline {
         events.extend(drain(monitor));
     }

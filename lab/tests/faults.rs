@@ -61,8 +61,13 @@ fn reaches(cluster: &Cluster, from: &str, address: &str) -> bool {
     String::from_utf8_lossy(&output.stderr).contains("refused")
 }
 
+/// Whether it is reached within half a minute: a busy machine needs more than one try.
+fn comes_to_reach(cluster: &Cluster, from: &str, address: &str) -> bool {
+    (0..30).any(|_| reaches(cluster, from, address))
+}
+
 async fn until_ready(client: &kube::Client, wanted: bool) -> bool {
-    for _ in 0..600 {
+    for _ in 0..1800 {
         if api::is_ready(client).await == wanted {
             return true;
         }
@@ -91,7 +96,7 @@ fn faults_show_and_heal() {
         other.starts_with("10.50.1."),
         "{other} is not in the second segment"
     );
-    assert!(reaches(&cluster, "node-1", &other));
+    assert!(comes_to_reach(&cluster, "node-1", &other));
     cluster
         .partition("node-2", true)
         .expect("the link goes down");
@@ -99,7 +104,7 @@ fn faults_show_and_heal() {
     cluster
         .partition("node-2", false)
         .expect("the link comes up");
-    assert!(reaches(&cluster, "node-1", &other));
+    assert!(comes_to_reach(&cluster, "node-1", &other));
 
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     runtime.block_on(async {

@@ -27,7 +27,7 @@ const BOOT_ID: &str = "boot-id";
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
 /// More than anything here takes.
-pub(crate) const LIMIT: Duration = Duration::from_secs(20);
+pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 
 /// A named network namespace.
 pub(crate) struct Namespace(pub(crate) String);
@@ -390,7 +390,7 @@ impl Node {
         self.outside
             .run("ip route replace 10.64.0.0/16 via 192.0.2.10");
         self.outside
-            .run(&format!("ping -c1 -W2 {address}"))
+            .run(&format!("ping -c1 -w10 {address}"))
             .is_some()
     }
 }
@@ -441,7 +441,7 @@ impl Pod {
 
     pub(crate) fn reaches(&self, address: IpAddr) -> bool {
         self.namespace()
-            .run(&format!("ping -c1 -W2 {address}"))
+            .run(&format!("ping -c1 -w10 {address}"))
             .is_some()
     }
 }
