@@ -47,10 +47,11 @@ impl Ledger {
         });
     }
 
+    /// The first word counts: its rest begins somewhere within the DEL that follows.
     pub(super) fn end(&mut self, sandbox: &str) {
         let mut newest = self.held.iter_mut().rev();
         if let Some(held) = newest.find(|held| held.sandbox == sandbox) {
-            held.end = Some(Instant::now());
+            held.end.get_or_insert_with(Instant::now);
         }
     }
 
