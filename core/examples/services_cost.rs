@@ -8,13 +8,15 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
 use weft_core::services::object::{ServicePort, SliceEndpoint, SlicePort};
-use weft_core::services::{Config, ServiceName, ServiceObject, Services, SliceName, SliceObject};
+use weft_core::services::{
+    Bulk, Config, ServiceName, ServiceObject, Services, SliceName, SliceObject,
+};
 use weft_core::view::{Family, Protocol};
 
 fn main() {
     println!(
-        "{:>9} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9}",
-        "services", "endpoints", "parse", "compile", "render", "change", "MiB"
+        "{:>9} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9}",
+        "services", "endpoints", "parse", "compile", "render", "audit", "change", "MiB"
     );
     let numbers: Vec<u32> = std::env::args()
         .skip(1)
@@ -43,17 +45,26 @@ fn main() {
             .sum::<usize>();
         let rendered = started.elapsed();
         state.committed();
+        let started = Instant::now();
+        let audited: usize = Bulk::ALL
+            .into_iter()
+            .flat_map(|bulk| Family::ALL.map(|family| (bulk, family)))
+            .map(|set| state.audit(set, &mut std::iter::empty()).additions.len())
+            .sum();
+        assert!(audited > 0);
+        let audit = started.elapsed();
         let after = memory();
         let mut times: Vec<Duration> = (0..101)
             .map(|round| change(&mut state, services, each, round))
             .collect();
         times.sort_unstable();
         println!(
-            "{services:>9} {:>9} {:>9.1} {:>9.1} {:>9.1} {:>9.3} {:>9.1}   {batches} changes",
+            "{services:>9} {:>9} {:>9.1} {:>9.1} {:>9.1} {:>9.1} {:>9.3} {:>9.1}   {batches} changes",
             services * each,
             milliseconds(parsed),
             milliseconds(compiled),
             milliseconds(rendered),
+            milliseconds(audit),
             milliseconds(times[50]),
             after - before,
         );

@@ -73,10 +73,12 @@ struct Wanted {
 }
 
 impl Sink for Wanted {
-    fn put(&mut self, set: (Bulk, Family), key: Key, element: Element) {
-        if set == self.set {
-            self.marks.insert(key_mark(&key), element_mark(&element));
-        }
+    fn wants(&self, set: (Bulk, Family)) -> bool {
+        set == self.set
+    }
+
+    fn put(&mut self, _: (Bulk, Family), key: Key, element: Element) {
+        self.marks.insert(key_mark(&key), element_mark(&element));
     }
 }
 
@@ -88,8 +90,12 @@ struct Missing<'a> {
 }
 
 impl Sink for Missing<'_> {
-    fn put(&mut self, set: (Bulk, Family), key: Key, element: Element) {
-        if set == self.set && self.marks.contains_key(&key_mark(&key)) {
+    fn wants(&self, set: (Bulk, Family)) -> bool {
+        set == self.set
+    }
+
+    fn put(&mut self, _: (Bulk, Family), key: Key, element: Element) {
+        if self.marks.contains_key(&key_mark(&key)) {
             self.elements.insert(key, element);
         }
     }

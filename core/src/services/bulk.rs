@@ -188,10 +188,17 @@ pub(super) type Elements = BTreeMap<(Bulk, Family), BTreeMap<Key, Element>>;
 
 /// Takes elements one by one.
 pub(super) trait Sink {
+    /// Whether elements of a set are taken; others are better not made.
+    fn wants(&self, set: (Bulk, Family)) -> bool;
+
     fn put(&mut self, set: (Bulk, Family), key: Key, element: Element);
 }
 
 impl Sink for Elements {
+    fn wants(&self, _: (Bulk, Family)) -> bool {
+        true
+    }
+
     fn put(&mut self, set: (Bulk, Family), key: Key, element: Element) {
         self.entry(set).or_default().insert(key, element);
     }
@@ -222,41 +229,46 @@ pub(super) fn address_element(set: Bulk, address: IpAddr) -> ((Bulk, Family), Ke
 fn render_frontend(service: &str, unit: &Unit, frontend: &Frontend, sink: &mut impl Sink) {
     let tuple = frontend.tuple(unit.protocol);
     let behind = unit.behind(frontend);
-    let mut put = |set, key, element| sink.put((set, unit.family), key, element);
+    let mut put = |set, element: &dyn Fn() -> Element| {
+        if sink.wants((set, unit.family)) {
+            sink.put((set, unit.family), tuple.key(), element());
+        }
+    };
     let outer = unit.code(behind.outer, false);
     let gate = Code::Gate {
         ranges: behind.ranges,
         inside: behind.inner.is_some(),
     };
     if behind.ranges || behind.inner.is_some() {
-        put(Bulk::Count, tuple.key(), carry(gate.value()));
-        put(Bulk::OuterCount, tuple.key(), carry(outer.value()));
+        put(Bulk::Count, &|| carry(gate.value()));
+        put(Bulk::OuterCount, &|| carry(outer.value()));
     } else {
-        put(Bulk::Count, tuple.key(), carry(outer.value()));
+        put(Bulk::Count, &|| carry(outer.value()));
     }
-    let comment = || format!("{service}:{}", unit.name);
     if let Some(group) = behind.outer.filter(|group| group.number != 0) {
-        let element = carry(group.number).with_comment(crate::compile::comment(&comment()));
-        put(Bulk::Number, tuple.key(), element);
+        let comment = || crate::compile::comment(&format!("{service}:{}", unit.name));
+        put(Bulk::Number, &|| {
+            carry(group.number).with_comment(comment())
+        });
     }
     if let Some(group) = behind.inner {
         let code = unit.code(Some(group), true);
-        put(Bulk::InnerCount, tuple.key(), carry(code.value()));
+        put(Bulk::InnerCount, &|| carry(code.value()));
         if group.number != 0 {
-            put(Bulk::InnerNumber, tuple.key(), carry(group.number));
-        }
-    }
-    if behind.ranges {
-        for net in ipnet::IpNet::aggregate(&unit.ranges.to_vec()) {
-            let mut key = tuple.key();
-            key.0.push(Part::from(net));
-            put(Bulk::Sources, key, Element::default());
+            put(Bulk::InnerNumber, &|| carry(group.number));
         }
     }
     match (frontend.kind, unit.external_local) {
         (Kind::Cluster, _) => {}
-        (_, false) => put(Bulk::Masquerade, tuple.key(), Element::default()),
-        (_, true) => put(Bulk::MasqueradeOwn, tuple.key(), Element::default()),
+        (_, false) => put(Bulk::Masquerade, &Element::default),
+        (_, true) => put(Bulk::MasqueradeOwn, &Element::default),
+    }
+    if behind.ranges && sink.wants((Bulk::Sources, unit.family)) {
+        for net in ipnet::IpNet::aggregate(&unit.ranges.to_vec()) {
+            let mut key = tuple.key();
+            key.0.push(Part::from(net));
+            sink.put((Bulk::Sources, unit.family), key, Element::default());
+        }
     }
 }
 
@@ -266,15 +278,25 @@ fn render_group(unit: &Unit, group: &Group, sink: &mut impl Sink) {
         endpoints,
         numbers,
     } = group;
+    let sets = [Bulk::Endpoints, Bulk::Slots, Bulk::Addresses];
+    let [direct, slots, addresses] = sets.map(|set| sink.wants((set, unit.family)));
+    if !(direct || slots || addresses) {
+        return;
+    }
     let mut put = |set, key, element| sink.put((set, unit.family), key, element);
     for (slot, (address, port)) in (0..).zip(endpoints) {
-        let key = Key::of([Value::ClassId(*number), Value::Mark(slot)]);
-        let endpoint = Element::of([(*address).into(), Value::InetService(*port)]);
+        let key = || Key::of([Value::ClassId(*number), Value::Mark(slot)]);
+        let endpoint = || Element::of([(*address).into(), Value::InetService(*port)]);
         match numbers.get(slot as usize) {
-            None => put(Bulk::Endpoints, key, endpoint),
+            None if direct => put(Bulk::Endpoints, key(), endpoint()),
+            None => {}
             Some(own) => {
-                put(Bulk::Slots, key, carry(*own));
-                put(Bulk::Addresses, Key::of([Value::ClassId(*own)]), endpoint);
+                if slots {
+                    put(Bulk::Slots, key(), carry(*own));
+                }
+                if addresses {
+                    put(Bulk::Addresses, Key::of([Value::ClassId(*own)]), endpoint());
+                }
             }
         }
     }

@@ -380,8 +380,10 @@ impl Services {
             }
         }
         for (bulk, address) in self.shared.keys() {
-            let (set, key, element) = bulk::address_element(*bulk, *address);
-            sink.put(set, key, element);
+            if sink.wants((*bulk, Family::of(*address))) {
+                let (set, key, element) = bulk::address_element(*bulk, *address);
+                sink.put(set, key, element);
+            }
         }
     }
 
@@ -662,6 +664,10 @@ fn udp(units: &[Unit]) -> BTreeMap<SocketAddr, Vec<SocketAddr>> {
 struct Fill<'a>(&'a mut Table);
 
 impl Sink for Fill<'_> {
+    fn wants(&self, _: (Bulk, Family)) -> bool {
+        true
+    }
+
     fn put(&mut self, set: (Bulk, Family), key: Key, element: Element) {
         let name = set.0.name(set.1).to_owned();
         let set = self.0.sets.entry(name).or_default();

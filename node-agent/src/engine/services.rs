@@ -329,9 +329,13 @@ impl Engine {
             return Ok(());
         }
         if !balancer.adopted {
-            if let Err(error) = adopt(balancer, kernel) {
-                self.balance_failed(&error.to_string());
-                return Ok(());
+            match adopt(balancer, kernel) {
+                // Where there is nothing, there is nothing to compare.
+                Ok(nothing) => balancer.known = nothing,
+                Err(error) => {
+                    self.balance_failed(&error.to_string());
+                    return Ok(());
+                }
             }
             if let Some(frame) = &compiled.view().services {
                 balancer.services.hold(frame);
@@ -465,15 +469,17 @@ fn sets() -> impl DoubleEndedIterator<Item = (Bulk, Family)> + Clone {
         .flat_map(|bulk| Family::ALL.map(|family| (bulk, family)))
 }
 
-/// Takes over the numbers of a predecessor.
-fn adopt(balancer: &mut Balancer, kernel: &mut Kernel) -> Result<(), Error> {
+/// Takes over the numbers of a predecessor. Answers whether the kernel has no element at all.
+fn adopt(balancer: &mut Balancer, kernel: &mut Kernel) -> Result<bool, Error> {
+    let mut nothing = true;
     for (bulk, family) in sets() {
         let name = bulk.name(family);
         if let Some(set) = kernel.nft.read_set(names::TABLE, name)? {
+            nothing &= set.elements.is_empty();
             balancer.services.adopt(name, &mut set.elements.into_iter());
         }
     }
-    Ok(())
+    Ok(nothing)
 }
 
 /// Makes every set right, whatever is in it: what is used first, what is unused last.
