@@ -24,9 +24,6 @@ use crate::up::{self, Environment};
 use crate::upstream_e2e::UpstreamE2eArgs;
 use crate::{doctor, down, forward, image, paths};
 
-/// Whether Weftnet serves Services unless told otherwise.
-const WEFTNET_SERVES: bool = false;
-
 const AFTER_HELP: &str = "\
 Exit codes: 0 it worked; 1 it failed, and standard error says why; 2 the arguments were wrong;
 3 scenarios ran and some failed; `conformance` ends with 1 if cases disagree and 2 if a file could not be read; `exec` and `kubectl` end with the code of what they ran.
@@ -159,7 +156,7 @@ struct UpArgs {
     #[arg(long)]
     kubernetes: Option<String>,
     /// What Weftnet leaves to others: kube-proxy does services, CoreDNS does dns. Weftnet has neither
-    /// dns nor policy yet.
+    /// dns nor policy by default yet.
     #[arg(long, value_enum, value_delimiter = ',')]
     without: Vec<Part>,
     /// What connects pods.
@@ -171,7 +168,7 @@ struct UpArgs {
     /// How kube-proxy works where services are left to it.
     #[arg(long, value_enum, default_value_t = ProxyMode::Nftables)]
     kube_proxy_mode: ProxyMode,
-    /// No kube-proxy, also where services are left to it.
+    /// No kube-proxy, also where nothing of Weftnet serves Services.
     #[arg(long)]
     no_kube_proxy: bool,
     /// No CoreDNS.
@@ -329,7 +326,7 @@ fn options(args: &UpArgs) -> Result<Options> {
     };
     // Bare clusters and reference plugins have no services of Weftnet.
     let is_weftnet = args.cni == Cni::Weftnet && !args.without_weftnet;
-    let others = !is_weftnet || args.without.contains(&Part::Services) || !WEFTNET_SERVES;
+    let others = !is_weftnet || args.without.contains(&Part::Services);
     Ok(Options {
         families: args.ip_family,
         placement: (0..args.nodes).map(|node| node % args.segments).collect(),

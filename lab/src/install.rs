@@ -36,6 +36,11 @@ pub fn weftnet(
         format!("apiServer={}", serde_json::to_string(&[server])?),
         "--set".to_owned(),
         format!("image.tag={}", image::TAG),
+        "--set".to_owned(),
+        format!(
+            "services.enabled={}",
+            cluster.state().options.kube_proxy.is_none()
+        ),
         // Scenarios wait for what comes back after it.
         "--set".to_owned(),
         "agent.sandboxGrace=5s".to_owned(),
