@@ -208,9 +208,10 @@ pub enum Field {
     CtOriginalIp6Daddr,
     /// `ct protocol`
     CtProtocol,
-    /// `ct original proto-src`: for TCP, UDP and SCTP the source port.
+    /// `ct original proto-src`: for TCP, UDP and SCTP the source port. nft 1.0.6 reads it as text only behind a
+    /// check of `meta l4proto`.
     CtOriginalProtoSrc,
-    /// `ct original proto-dst`: for TCP, UDP and SCTP the destination port.
+    /// `ct original proto-dst`: for TCP, UDP and SCTP the destination port. Like the source port.
     CtOriginalProtoDst,
     /// `ct label`
     CtLabel,

@@ -1,4 +1,5 @@
-//! A table as text that `nft -f` reads, for people and for golden files.
+//! A table as text for people and golden files, which `nft -f` reads too but for random numbers in keys: for those it
+//! wants a type told by an example (`typeof`).
 //!
 //! The same table always prints the same text: one line for a rule, one for an element, names in
 //! order. Where nft knows a word for a number, the word is printed.
