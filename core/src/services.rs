@@ -11,6 +11,7 @@ mod adopt;
 mod audit;
 mod batches;
 mod bulk;
+mod changes;
 mod choice;
 mod claims;
 mod code;
@@ -30,10 +31,11 @@ use crate::view::Family;
 pub use audit::Repair;
 pub use batches::Batches;
 pub use bulk::{Bulk, clients};
+pub use changes::{Changes, Endpoints, Health, NoLocalEndpoints, StaleFlows};
 pub use code::{Code, Pick};
 pub use config::{Config, NodePortAddresses};
 pub use object::{ServiceName, ServiceObject, SliceName, SliceObject};
-pub use state::{Changes, Endpoints, Health, MAX_ELEMENTS, NoLocalEndpoints, Services, StaleFlows};
+pub use state::{MAX_ELEMENTS, Services};
 
 /// What the chains of services depend on: the small, slow part.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

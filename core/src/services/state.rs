@@ -4,24 +4,24 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use weft_nft::{Batch, Element, Key, Table};
+use weft_nft::{Batch, Element, Key};
 
 use super::batches::{Batches, Touched};
-use super::bulk::{self, Bulk, Sink};
+use super::bulk::Bulk;
+use super::changes::{self, Changes, NoLocalEndpoints, StaleFlows};
 use super::claims::{Claims, Rank};
 use super::numbers::{Numbers, Tuple};
 use super::slices::{Places, Slice};
-use super::unit::{self, Compiled, Surroundings, Unit};
+use super::unit::{self, Compiled, Surroundings};
 use super::{Config, Frame, Pick, ServiceName, ServiceObject, SliceName, SliceObject};
 use crate::finding::Finding;
 use crate::view::{Family, Protocol};
 
+mod answers;
+
 /// The largest number of elements that a map may hold: what is more is refused here, with the number
 /// named, before a kernel runs out of memory in the middle.
 pub const MAX_ELEMENTS: usize = 393_216;
-
-/// Choices among so many endpoints and fewer are always there.
-const FREQUENT: u32 = 8;
 
 /// All Services that a node serves.
 #[derive(Debug, Default)]
@@ -69,63 +69,6 @@ struct Entry {
     compiled: Arc<Compiled>,
     /// Endpoints that serve and get no new connections, by UDP frontend.
     finishing: BTreeMap<SocketAddr, Vec<SocketAddr>>,
-}
-
-/// What an update changes. The order in which the agent makes it true:
-///
-/// 1. the frame `before` goes into the plan, and the plan's differences are committed;
-/// 2. `batches` are committed one by one, in their order;
-/// 3. [`Services::committed`], or [`Services::interrupted`] with the rest if one failed;
-/// 4. the frame `after` goes into the plan, and the plan's differences are committed.
-#[derive(Debug, Default)]
-pub struct Changes {
-    /// What chains must be there before the batches; none if it is what it was.
-    pub before: Option<Frame>,
-    /// Elements that come and go, as transactions.
-    pub batches: Batches,
-    /// What chains are needed when all batches are committed; none if it is the same.
-    pub after: Option<Frame>,
-    /// UDP connections that may lead to endpoints that are gone, to be looked for after the batches.
-    pub stale: Vec<StaleFlows>,
-}
-
-/// Tracked connections to a frontend: those whose answers come from somewhere that is not an
-/// endpoint are to be deleted.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StaleFlows {
-    /// The transport protocol.
-    pub protocol: Protocol,
-    /// The original destination.
-    pub frontend: SocketAddr,
-    /// The endpoints that may answer, sorted.
-    pub endpoints: Vec<SocketAddr>,
-}
-
-/// What a health check node port answers.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Health {
-    /// The Service.
-    pub service: ServiceName,
-    /// Local endpoints that are ready: none answers 503, more 200.
-    pub ready: usize,
-}
-
-/// Services with a traffic policy Local, and endpoints, but none on this node; of each family.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct NoLocalEndpoints {
-    /// By `internalTrafficPolicy`.
-    pub internal: [usize; 2],
-    /// By `externalTrafficPolicy`.
-    pub external: [usize; 2],
-}
-
-/// Endpoints of a service port, of both families together.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Endpoints {
-    /// Under traffic policy Cluster; none if nothing of the Service uses it.
-    pub cluster: Option<Vec<SocketAddr>>,
-    /// Under traffic policy Local; none if nothing of the Service uses it.
-    pub local: Option<Vec<SocketAddr>>,
 }
 
 impl Services {
@@ -274,119 +217,6 @@ impl Services {
         self.frame = None;
     }
 
-    /// What chains are needed.
-    #[must_use]
-    pub fn frame(&self) -> Frame {
-        Frame {
-            pod_networks: self.config.pod_networks.iter().copied().collect(),
-            service_networks: self.config.service_networks.iter().copied().collect(),
-            own_addresses: self.config.own_addresses(),
-            masquerade_all: self.config.masquerade_all,
-            picks: self.frequent().chain(self.picks.keys().copied()).collect(),
-        }
-    }
-
-    /// Choices among few endpoints, which are there whether they are made or not: most changes then
-    /// need no chain.
-    fn frequent(&self) -> impl Iterator<Item = (Family, Pick)> + '_ {
-        let used = |family: &Family| self.picks.keys().any(|(of, _)| of == family);
-        let families = Family::ALL.into_iter().filter(used);
-        families.flat_map(|family| {
-            (1..=FREQUENT).map(move |count| (family, Pick::new(false, count, None)))
-        })
-    }
-
-    /// Puts every wanted element into a table that has the sets.
-    pub fn fill(&self, table: &mut Table) {
-        let mut fill = Fill(table);
-        self.render(&mut fill);
-    }
-
-    /// Endpoints of a service port; none if there is no such port.
-    #[must_use]
-    pub fn endpoints(&self, service: &ServiceName, port: &str) -> Option<Endpoints> {
-        let entry = self.entries.get(*self.names.get(service)? as usize)?;
-        let units = entry
-            .compiled
-            .units
-            .iter()
-            .filter(|unit| *unit.name == *port);
-        let mut endpoints: Option<Endpoints> = None;
-        for unit in units {
-            let into = endpoints.get_or_insert_default();
-            for (group, list) in [
-                (&unit.cluster, &mut into.cluster),
-                (&unit.local, &mut into.local),
-            ] {
-                if let Some(group) = group {
-                    let all = group.endpoints.iter().copied().map(SocketAddr::from);
-                    list.get_or_insert_default().extend(all);
-                }
-            }
-        }
-        endpoints
-    }
-
-    /// Every health check node port that this node serves.
-    #[must_use]
-    pub fn health(&self) -> BTreeMap<u16, Health> {
-        let mut health = BTreeMap::new();
-        for ((port, service), ready) in &self.health {
-            health.entry(*port).or_insert_with(|| Health {
-                service: service.clone(),
-                ready: *ready,
-            });
-        }
-        health
-    }
-
-    /// The same, if it is not what it was when this was last asked.
-    pub fn new_health(&mut self) -> Option<BTreeMap<u16, Health>> {
-        std::mem::take(&mut self.health_is_new).then(|| self.health())
-    }
-
-    /// How many Services want endpoints of this node where there are none.
-    #[must_use]
-    pub fn no_local_endpoints(&self) -> NoLocalEndpoints {
-        self.no_local_endpoints
-    }
-
-    /// What is not as wished.
-    pub fn findings(&self) -> impl Iterator<Item = Finding> + '_ {
-        let lost = self
-            .claims
-            .lost()
-            .map(|(tuple, service, other)| Finding::FrontendTaken {
-                service: service.to_string(),
-                other: other.to_string(),
-                frontend: SocketAddr::new(tuple.address, tuple.port),
-            });
-        self.refused.values().cloned().chain(lost)
-    }
-
-    /// Services and endpoints that are held.
-    #[must_use]
-    pub fn counts(&self) -> (usize, usize) {
-        let entries = self.entries.iter();
-        let endpoints = entries.flat_map(|entry| entry.slices.iter().map(Slice::len));
-        (self.names.len(), endpoints.sum())
-    }
-
-    /// Every wanted element.
-    pub(super) fn render(&self, sink: &mut impl Sink) {
-        for entry in &self.entries {
-            if let Some(name) = &entry.name {
-                bulk::render(name.as_str(), &entry.compiled, sink);
-            }
-        }
-        for (bulk, address) in self.shared.keys() {
-            if sink.wants((*bulk, Family::of(*address))) {
-                let (set, key, element) = bulk::address_element(*bulk, *address);
-                sink.put(set, key, element);
-            }
-        }
-    }
-
     /// At start: takes the numbers that a table read from the kernel gave, before the first [`Services::compile`].
     pub fn adopt(&mut self, set: &str, elements: &mut dyn Iterator<Item = (Key, Element)>) {
         if let Some((bulk, family)) = Bulk::of(set) {
@@ -501,14 +331,14 @@ impl Services {
         id: u32,
         change: Option<&Touched>,
     ) -> BTreeMap<SocketAddr, Vec<SocketAddr>> {
-        let mut flows = change.map(stale_flows).unwrap_or_default();
+        let mut flows = change.map(changes::stale_flows).unwrap_or_default();
         let entry = &mut self.entries[id as usize];
         let finishing = match &entry.object {
             Some(object) => unit::finishing(object, &entry.slices, &entry.compiled, &self.places),
             None => BTreeMap::new(),
         };
         let before = std::mem::replace(&mut entry.finishing, finishing);
-        let answers = udp(&entry.compiled.units);
+        let answers = changes::udp(&entry.compiled.units);
         for frontend in before.keys().chain(entry.finishing.keys()) {
             if before.get(frontend) != entry.finishing.get(frontend) {
                 let answers = answers.get(frontend).cloned().unwrap_or_default();
@@ -632,45 +462,4 @@ fn rank(entry: &Entry, node_ports: &[IpAddr], tuple: &Tuple) -> Rank {
 fn shared(compiled: &Compiled) -> impl Iterator<Item = (Bulk, IpAddr)> + '_ {
     let pairs = compiled.endpoint_addresses().map(|ip| (Bulk::Pairs, ip));
     pairs.chain(compiled.cluster_ips().map(|ip| (Bulk::ClusterIps, ip)))
-}
-
-/// UDP frontends of which other endpoints answer than before, with those.
-fn stale_flows(change: &Touched) -> BTreeMap<SocketAddr, Vec<SocketAddr>> {
-    let (old, mut new) = (udp(&change.old.units), udp(&change.new.units));
-    new.retain(|frontend, endpoints| old.get(frontend) != Some(endpoints));
-    let kept = udp(&change.new.units);
-    let gone = old
-        .into_keys()
-        .filter(|frontend| !kept.contains_key(frontend));
-    new.extend(gone.map(|frontend| (frontend, Vec::new())));
-    new
-}
-
-/// UDP frontends, with the endpoints that may answer.
-fn udp(units: &[Unit]) -> BTreeMap<SocketAddr, Vec<SocketAddr>> {
-    let udp = |unit: &&Unit| unit.protocol == weft_nft::l4proto::UDP;
-    let units = units.iter().filter(udp);
-    units
-        .flat_map(|unit| {
-            unit.frontends.iter().map(|frontend| {
-                let at = SocketAddr::new(frontend.address, frontend.port);
-                (at, unit.answers(frontend))
-            })
-        })
-        .collect()
-}
-
-/// Elements go into a table.
-struct Fill<'a>(&'a mut Table);
-
-impl Sink for Fill<'_> {
-    fn wants(&self, _: (Bulk, Family)) -> bool {
-        true
-    }
-
-    fn put(&mut self, set: (Bulk, Family), key: Key, element: Element) {
-        let name = set.0.name(set.1).to_owned();
-        let set = self.0.sets.entry(name).or_default();
-        set.elements.insert(key, element);
-    }
 }

@@ -7,10 +7,12 @@ use ipnet::IpNet;
 
 use super::choice::{self, Candidate};
 use super::code::{Code, Pick};
-use super::numbers::{Numbers, Tuple};
+use super::numbers::Tuple;
 use super::object::{ServiceObject, ServicePort};
 use super::slices::{Places, Slice, protocol_number};
 use crate::view::{Family, Protocol};
+
+mod numbering;
 
 /// What an address of a Service is to it, in the order of who has it if several claim it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -232,55 +234,6 @@ fn locals(candidates: &[Candidate]) -> impl Iterator<Item = IpAddr> + '_ {
 }
 
 impl Compiled {
-    /// Gives numbers to groups: those that they had, or new ones; and gives back what is not needed.
-    pub fn number(&mut self, service: &str, old: &Compiled, numbers: &mut Numbers) {
-        for unit in &mut self.units {
-            let before = old.unit(unit);
-            let affinity = unit.affinity.is_some();
-            for (local, group) in [(false, &mut unit.cluster), (true, &mut unit.local)] {
-                let Some(group) = group else { continue };
-                let before = before.and_then(|unit| unit.group(local));
-                let outer = if local {
-                    unit.external_local
-                } else {
-                    !unit.external_local
-                };
-                let identity = Identity {
-                    service,
-                    port: &unit.name,
-                    protocol: unit.protocol,
-                    family: unit.family,
-                    local,
-                    internal: unit.internal_local == local,
-                    outer,
-                };
-                group.number(before, affinity, &identity, &unit.frontends, numbers);
-            }
-        }
-        self.release_all_but(old, numbers);
-    }
-
-    /// Gives back the numbers of `old` that are not in use any more.
-    fn release_all_but(&self, old: &Compiled, numbers: &mut Numbers) {
-        for unit in &old.units {
-            let after = self.unit(unit);
-            for local in [false, true] {
-                let Some(before) = unit.group(local).filter(|group| group.number != 0) else {
-                    continue;
-                };
-                let after = after.and_then(|unit| unit.group(local));
-                if after.is_none_or(|group| group.number != before.number) {
-                    numbers.release(before.number);
-                }
-                for number in &before.numbers {
-                    if after.is_none_or(|group| !group.numbers.contains(number)) {
-                        numbers.release(*number);
-                    }
-                }
-            }
-        }
-    }
-
     fn unit(&self, of: &Unit) -> Option<&Unit> {
         let same = |unit: &&Unit| {
             unit.family == of.family && unit.protocol == of.protocol && unit.name == of.name
@@ -342,98 +295,12 @@ impl Compiled {
     }
 }
 
-/// What a group's number is derived from.
-struct Identity<'a> {
-    service: &'a str,
-    port: &'a str,
-    protocol: u8,
-    family: Family,
-    local: bool,
-    /// Cluster IPs lead to it.
-    internal: bool,
-    /// Other frontends lead to it from outside.
-    outer: bool,
-}
-
 impl Group {
     fn new(endpoints: Vec<(IpAddr, u16)>) -> Self {
         Self {
             endpoints: endpoints.into(),
             ..Self::default()
         }
-    }
-
-    fn number(
-        &mut self,
-        before: Option<&Group>,
-        affinity: bool,
-        identity: &Identity<'_>,
-        frontends: &[Frontend],
-        numbers: &mut Numbers,
-    ) {
-        if self.endpoints.is_empty() {
-            return;
-        }
-        self.number = match before.filter(|group| group.number != 0) {
-            Some(group) => group.number,
-            None => {
-                let adopted = identity.adopted(frontends, numbers);
-                numbers.group(&identity.text(), adopted)
-            }
-        };
-        if affinity {
-            self.number_endpoints(before, identity.family, numbers);
-        }
-    }
-
-    fn number_endpoints(&mut self, before: Option<&Group>, family: Family, numbers: &mut Numbers) {
-        let group = self.number;
-        let mut adopted = numbers.adopted.endpoints_of(family, group);
-        let number = |endpoint: &(IpAddr, u16)| {
-            let had = before.and_then(|group| group.number_of(endpoint));
-            had.unwrap_or_else(|| {
-                let adopted = adopted.remove(endpoint);
-                numbers.endpoint(group, endpoint.0, endpoint.1, adopted)
-            })
-        };
-        self.numbers = self.endpoints.iter().map(number).collect();
-    }
-
-    fn number_of(&self, endpoint: &(IpAddr, u16)) -> Option<u32> {
-        let slot = self.endpoints.binary_search(endpoint).ok()?;
-        self.numbers.get(slot).copied()
-    }
-}
-
-impl Identity<'_> {
-    fn text(&self) -> String {
-        let Self {
-            service,
-            port,
-            protocol,
-            family,
-            local,
-            internal: _,
-            outer: _,
-        } = self;
-        format!("{service}:{port} {protocol} {family} {local}")
-    }
-
-    /// The number that the kernel has for the group behind one of these frontends.
-    fn adopted(&self, frontends: &[Frontend], numbers: &Numbers) -> Option<u32> {
-        let adopted = &numbers.adopted.groups;
-        frontends.iter().find_map(|frontend| {
-            let tuple = frontend.tuple(self.protocol);
-            let leads = match frontend.kind {
-                Kind::Cluster => self.internal,
-                _ => self.outer,
-            };
-            match (leads, self.local) {
-                (true, _) => adopted.get(&(tuple, false)).copied(),
-                (false, false) => adopted.get(&(tuple, true)).copied(),
-                (false, true) => None,
-            }
-        })
     }
 }
 
