@@ -9,7 +9,8 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use clap::Parser;
-use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::core::v1::{Node, Pod, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
@@ -18,13 +19,14 @@ use nix::sched::{CloneFlags, setns};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
 use weft_agent::cli::{Cli, Command as Verb, Settings};
-use weft_agent::engine::{Attached, ClusterInput, Input};
+use weft_agent::engine::{Attached, ClusterInput, Input, ServiceInput};
 use weft_agent::metrics::Metrics;
+use weft_agent::services::health::ProxyHealth;
 use weft_agent::status::events::Notice;
 use weft_agent::status::node_report::Report;
 use weft_agent::status::pod_address::Change;
 use weft_agent::status::{self, Writer};
-use weft_agent::watch::{Identity, Synced};
+use weft_agent::watch::{Identity, Synced, Update};
 use weft_core::view::AttachmentKey;
 use weft_crds::{IPBlock, NodeNetwork, NodeNetworkStatus, NodeReport, NodeReportSpec, PodAddress};
 
@@ -207,6 +209,8 @@ async fn until<T, F: Future<Output = Option<T>>>(what: &str, mut ask: impl FnMut
 /// The asynchronous side of an agent, with the test in place of the engine.
 struct Agent {
     inputs: Receiver<Input>,
+    services: Receiver<Input>,
+    proxy: Arc<ProxyHealth>,
     network: watch::Sender<Option<NodeNetworkStatus>>,
     reports: mpsc::UnboundedSender<Report>,
     notices: mpsc::UnboundedSender<Notice>,
@@ -227,6 +231,14 @@ impl Agent {
             metrics: metrics.clone(),
         };
         let (sender, inputs) = channel();
+        let (service_sender, services) = channel();
+        let proxy = Arc::<ProxyHealth>::default();
+        tokio::spawn(weft_agent::watch::services::run(
+            client.clone(),
+            service_sender,
+            proxy.clone(),
+            metrics.clone(),
+        ));
         let (synced_sender, synced) = watch::channel(Synced::default());
         let (identity_sender, identity) = watch::channel(Identity::default());
         let (network, wanted_network) = watch::channel(None);
@@ -260,6 +272,8 @@ impl Agent {
         tokio::spawn(status::pod_address::run(writer, wanted_changes));
         Self {
             inputs,
+            services,
+            proxy,
             network,
             reports,
             notices,
@@ -279,6 +293,26 @@ impl Agent {
             })
         })
         .await
+    }
+
+    /// What the engine would hear of Services, one after the other, up to the wanted input.
+    async fn heard(&self, what: &str, wanted: impl Fn(&ServiceInput) -> bool) -> Vec<ServiceInput> {
+        let heard = std::cell::RefCell::new(Vec::new());
+        until(what, || async {
+            for input in self.services.try_iter() {
+                let Input::Services(input) = input else {
+                    panic!("{input:?}");
+                };
+                let last = wanted(&input);
+                heard.borrow_mut().push(input);
+                if last {
+                    return Some(());
+                }
+            }
+            None
+        })
+        .await;
+        heard.into_inner()
     }
 
     fn metric(&self, line: &str) -> bool {
@@ -397,6 +431,7 @@ async fn scenario(plane: &mut ControlPlane) {
     assert_eq!(agent.synced.borrow().missing(), [""; 0]);
 
     check_cluster_changes(&admin, &agent).await;
+    check_services(&admin, &agent).await;
     check_own_objects(&admin, &agent, &uid).await;
     check_pod_addresses(&admin, &agent).await;
     check_server_restart(plane, &admin, &agent).await;
@@ -452,6 +487,71 @@ async fn check_cluster_changes(admin: &Client, agent: &Agent) {
     agent
         .input("the block's end", |input| input.blocks.is_empty())
         .await;
+}
+
+async fn check_services(admin: &Client, agent: &Agent) {
+    let synced = agent
+        .heard("all of Services", |input| {
+            matches!(input, ServiceInput::Synced)
+        })
+        .await;
+    let own = |input: &ServiceInput| matches!(input, ServiceInput::Service(Update::Reset(all)) if all.contains_key("default/kubernetes"));
+    assert!(synced.iter().any(own), "{synced:?}");
+    let ranges = |input: &ServiceInput| matches!(input, ServiceInput::Networks(ranges) if !ranges.is_empty());
+    assert!(synced.iter().any(ranges), "{synced:?}");
+
+    let services: Api<Service> = Api::namespaced(admin.clone(), "default");
+    let service = object(json!({"metadata": {"name": "web"},
+        "spec": {"ports": [{"name": "http", "port": 80}]}}));
+    services
+        .create(&PostParams::default(), &service)
+        .await
+        .unwrap();
+    agent
+        .heard("the Service", |input| {
+            matches!(input, ServiceInput::Service(Update::Apply(key, Some(service)))
+            if key == "default/web" && service.ports[0].port == 80)
+        })
+        .await;
+    // Later than the start of the watch, whatever the clock's resolution.
+    let now = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(60);
+    let slices: Api<EndpointSlice> = Api::namespaced(admin.clone(), "default");
+    let slice = object(json!({"metadata": {"name": "web-1",
+            "labels": {"kubernetes.io/service-name": "web"},
+            "annotations": {"endpoints.kubernetes.io/last-change-trigger-time": now.to_string()}},
+        "addressType": "IPv4", "endpoints": [{"addresses": ["10.64.0.9"]}],
+        "ports": [{"name": "http", "port": 8080}]}));
+    slices.create(&PostParams::default(), &slice).await.unwrap();
+    let heard = agent
+        .heard("the EndpointSlice", |input| {
+            matches!(input, ServiceInput::Slice(Update::Apply(key, Some(slice)))
+            if key == "default/web-1" && slice.endpoints.len() == 1)
+        })
+        .await;
+    let before = heard.len().checked_sub(2).map(|at| &heard[at]);
+    assert!(
+        matches!(before, Some(ServiceInput::Triggered { .. })),
+        "{heard:?}"
+    );
+    // Somebody else's from now on.
+    let label =
+        json!({"metadata": {"labels": {"service.kubernetes.io/service-proxy-name": "other"}}});
+    let patch = Patch::Merge(label);
+    services
+        .patch("web", &PatchParams::default(), &patch)
+        .await
+        .unwrap();
+    agent
+        .heard("the Service's end", |input| matches!(input, ServiceInput::Service(Update::Delete(key)) if key == "default/web"))
+        .await;
+    assert!(!agent.metric("kubeproxy_sync_proxy_rules_endpoint_changes_total 0"));
+    // Nobody brings anything into a kernel here.
+    assert!(agent.proxy.is_healthy(Instant::now()));
+    assert!(
+        !agent
+            .proxy
+            .is_healthy(Instant::now() + Duration::from_secs(60))
+    );
 }
 
 async fn check_own_objects(admin: &Client, agent: &Agent, uid: &str) {

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use futures::{StreamExt, stream};
 use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use kube::runtime::watcher::Config;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 use weft_core::view::AttachmentKey;
@@ -40,7 +41,7 @@ pub enum Change {
 
 /// Writes for ever.
 pub async fn run(writer: Writer, mut changes: mpsc::UnboundedReceiver<Change>) {
-    let own = Some(format!("spec.nodeName={}", writer.node));
+    let own = Config::default().fields(&format!("spec.nodeName={}", writer.node));
     let pods = Api::<PodObject>::all(writer.client.clone());
     let mut pods = Box::pin(follow(
         pods,
@@ -49,7 +50,7 @@ pub async fn run(writer: Writer, mut changes: mpsc::UnboundedReceiver<Change>) {
         objects::pod,
         writer.metrics.clone(),
     ));
-    let own = Some(format!("spec.node={}", writer.node));
+    let own = Config::default().fields(&format!("spec.node={}", writer.node));
     let addresses = Api::<PodAddress>::all(writer.client.clone());
     let mut addresses = Box::pin(follow(
         addresses,

@@ -9,6 +9,7 @@ use std::sync::mpsc::Sender;
 use std::time::Duration;
 
 use futures::StreamExt;
+use kube::runtime::watcher::Config;
 use kube::{Api, Client};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
@@ -80,7 +81,7 @@ pub async fn run(
     let nodes = follow(
         Api::<NodeObject>::all(client.clone()),
         "Node",
-        None,
+        Config::default(),
         objects::node,
         metrics.clone(),
     );
@@ -89,14 +90,14 @@ pub async fn run(
     let networks = follow(
         Api::<NodeNetwork>::all(client.clone()),
         "NodeNetwork",
-        None,
+        Config::default(),
         trim,
         metrics.clone(),
     );
     let blocks = follow(
         Api::<IPBlock>::all(client),
         "IPBlock",
-        None,
+        Config::default(),
         objects::block,
         metrics,
     );

@@ -62,11 +62,11 @@ impl<T> Update<T> {
     }
 }
 
-/// Watches a collection for ever. `trim` makes the key and what is kept of an object.
+/// Watches a collection for ever, or what is selected of it. `trim` makes the key and what is kept of an object.
 pub fn follow<K, T, F>(
     api: Api<K>,
     kind: &'static str,
-    fields: Option<String>,
+    selection: Config,
     trim: F,
     metrics: Arc<Metrics>,
 ) -> impl Stream<Item = Update<T>> + Send
@@ -75,11 +75,7 @@ where
     T: Send + 'static,
     F: Fn(K) -> (String, T) + Send + 'static,
 {
-    let config = Config {
-        field_selector: fields,
-        ..Config::default()
-    }
-    .streaming_lists();
+    let config = selection.streaming_lists();
     let follower = Follower {
         stream: watcher(api.clone(), config.clone()).boxed(),
         api,

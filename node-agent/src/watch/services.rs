@@ -11,6 +11,7 @@ use ipnet::IpNet;
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::ServiceCIDR;
+use kube::runtime::watcher::Config;
 use kube::{Api, Client, Resource, ResourceExt};
 use weft_core::finding::Rejection;
 use weft_core::services::object;
@@ -23,6 +24,10 @@ use crate::services::health::ProxyHealth;
 /// How long the ranges of cluster IPs are waited for when all else has been heard: an administrator may
 /// have switched ServiceCIDR objects off.
 const NETWORKS_WITHIN: Duration = Duration::from_secs(5);
+
+/// What kube-proxy selects: nothing headless, nothing that is for another proxy. An object that gets such
+/// a label is told to be gone.
+const OURS: &str = "!service.kubernetes.io/headless,!service.kubernetes.io/service-proxy-name";
 
 /// Annotation of an EndpointSlice: when what it is about happened.
 const TRIGGER: &str = "endpoints.kubernetes.io/last-change-trigger-time";
@@ -42,14 +47,14 @@ pub async fn run(
     let services = follow(
         Api::<Service>::all(client.clone()),
         "Service",
-        None,
+        Config::default().labels(OURS),
         |service| (key(&service), told(object::service(&service))),
         metrics.clone(),
     );
     let slices = follow(
         Api::<EndpointSlice>::all(client.clone()),
         "EndpointSlice",
-        None,
+        Config::default().labels(OURS),
         move |slice| {
             let trigger = trigger(&slice).filter(|at| *at > started);
             (key(&slice), (told(object::slice(&slice)), trigger))
@@ -59,7 +64,7 @@ pub async fn run(
     let networks = follow(
         Api::<ServiceCIDR>::all(client),
         "ServiceCIDR",
-        None,
+        Config::default(),
         |range| {
             let networks = told(object::service_networks(&range)).unwrap_or_default();
             (range.name_any(), networks)
