@@ -207,15 +207,17 @@ fn health_check_node_ports_follow_the_endpoints_of_this_node() {
 
 #[test]
 fn an_update_that_was_cut_off_is_finished_by_the_next_engine() {
-    let before = tcp(1, &[pod(1)]);
-    let after: Vec<Value> = [tcp(1, &[pod(2), pod(3)]), tcp(2, &[pod(1), pod(4), pod(5)])].concat();
+    // Chains for so many are there while they are needed.
+    let pods = |range: std::ops::RangeInclusive<u8>| -> Vec<_> { range.map(pod).collect() };
+    let before = tcp(1, &pods(1..=10));
+    let after = [tcp(1, &pods(5..=15)), tcp(2, &pods(1..=12))].concat();
     let undisturbed = node(&before);
     tell_each(&undisturbed, &after);
     let complete = |node: &Node| {
         let table = node.table();
         held(&table, "count4") == 2
-            && held(&table, "eps6") == 5
-            && !table.chains.contains_key("pick4-n1")
+            && held(&table, "eps6") == 23
+            && !table.chains.contains_key("pick4-n10")
     };
     eventually("all is in the kernel", || complete(&undisturbed));
     let wanted = undisturbed.table();
@@ -228,7 +230,7 @@ fn an_update_that_was_cut_off_is_finished_by_the_next_engine() {
         let asked = Arc::clone(&arm);
         let faults = Faults::at(move |at| at == point && asked.swap(false, Ordering::SeqCst));
         let mut node = serving(faults, &before);
-        eventually("the first is served", || held(&node.table(), "eps4") == 1);
+        eventually("the first is served", || held(&node.table(), "eps4") == 10);
         arm.store(true, Ordering::SeqCst);
         // The engine may be gone before it has heard all.
         for object in &after {
