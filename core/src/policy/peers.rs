@@ -42,13 +42,16 @@ pub(super) enum Who {
     Node(Labels),
 }
 
+/// Ports that one name stands for.
+pub type Ports = Box<[(Protocol, u16)]>;
+
 /// What tells one class from another.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Signature {
     /// Predicates that hold, sorted.
     pub predicates: Box<[PredicateId]>,
     /// Ports by name, of the names that rules ask for; those without ports left out.
-    pub names: Box<[(Box<str>, Box<[(Protocol, u16)]>)]>,
+    pub names: Box<[(Box<str>, Ports)]>,
     /// An address of pods of which none is known.
     pub unknown: bool,
 }
@@ -453,11 +456,11 @@ impl Peers {
             }
         };
         for number in candidates {
-            if let Some(identity) = self.identities.get_mut(&number) {
-                if holds(&predicate.peer, &identity.content.who, &self.namespaces) {
-                    identity.predicates.insert(id);
-                    self.dirty_identities.insert(number);
-                }
+            if let Some(identity) = self.identities.get_mut(&number)
+                && holds(&predicate.peer, &identity.content.who, &self.namespaces)
+            {
+                identity.predicates.insert(id);
+                self.dirty_identities.insert(number);
             }
         }
     }
@@ -549,10 +552,10 @@ impl Peers {
             }
         };
         for id in candidates {
-            if let Some(predicate) = self.predicates.get(&id) {
-                if holds(&predicate.peer, &content.who, &self.namespaces) {
-                    predicates.insert(id);
-                }
+            if let Some(predicate) = self.predicates.get(&id)
+                && holds(&predicate.peer, &content.who, &self.namespaces)
+            {
+                predicates.insert(id);
             }
         }
         self.by_content.insert(content.clone(), number);
@@ -584,12 +587,12 @@ impl Peers {
             let content = identity.content.clone();
             self.identities.remove(&number);
             self.by_content.remove(&content);
-            if let Who::Pod(namespace, ..) = &*content.who {
-                if let Some(inside) = self.by_namespace.get_mut(namespace) {
-                    inside.remove(&number);
-                    if inside.is_empty() {
-                        self.by_namespace.remove(namespace);
-                    }
+            if let Who::Pod(namespace, ..) = &*content.who
+                && let Some(inside) = self.by_namespace.get_mut(namespace)
+            {
+                inside.remove(&number);
+                if inside.is_empty() {
+                    self.by_namespace.remove(namespace);
                 }
             }
             self.numbers.release(number);

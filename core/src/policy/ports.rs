@@ -98,7 +98,7 @@ impl PortSet {
     /// What is in both.
     #[must_use]
     pub fn intersection(&self, other: &Self) -> Self {
-        self.combine(other, |a, b| a && b, |a, b| intersect(a, b))
+        self.combine(other, |a, b| a && b, intersect)
     }
 
     /// What is in this and not in the other.

@@ -110,6 +110,9 @@ enum Side {
     Judged(Program, Settlement),
 }
 
+/// Addresses of one pod or node.
+type Addresses = Box<[IpAddr]>;
+
 /// Policies and all that they are judged by.
 #[derive(Clone, Debug, Default)]
 pub struct Policies {
@@ -117,8 +120,8 @@ pub struct Policies {
     policies: BTreeMap<PolicyName, Arc<Policy>>,
     by_namespace: HashMap<Box<str>, BTreeSet<PolicyName>>,
     cluster: BTreeSet<PolicyName>,
-    pods: HashMap<Box<str>, (Owner, Box<[IpAddr]>, Arc<Who>)>,
-    nodes: HashMap<Box<str>, (Box<[IpAddr]>, Arc<Who>)>,
+    pods: HashMap<Box<str>, (Owner, Addresses, Arc<Who>)>,
+    nodes: HashMap<Box<str>, (Addresses, Arc<Who>)>,
     interned: HashSet<Arc<Who>>,
     /// Something interned may be needed no more.
     has_released: bool,

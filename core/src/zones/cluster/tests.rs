@@ -149,7 +149,8 @@ proptest! {
             last.insert(key, event);
         }
         last.values().for_each(|event| apply(&mut whole, event));
-        prop_assert_eq!(contents(&steps.compile()), contents(&whole.compile()));
+        let (steps, whole) = (steps.compile(), whole.compile());
+        prop_assert_eq!(contents(&steps), contents(&whole));
     }
 
     #[test]
