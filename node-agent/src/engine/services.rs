@@ -328,7 +328,8 @@ impl Engine {
             self.balanced(start, before, false);
             return Ok(());
         }
-        if !balancer.adopted {
+        let first = !balancer.adopted;
+        if first {
             match adopt(balancer, kernel) {
                 // Where there is nothing, there is nothing to compare.
                 Ok(nothing) => balancer.known = nothing,
@@ -342,9 +343,9 @@ impl Engine {
             }
             balancer.adopted = true;
         }
-        let whole = !balancer.known;
-        match self.bring_up_to_date(whole)? {
-            Ok(()) => self.balanced(start, before, whole),
+        let doubted = !balancer.known;
+        match self.bring_up_to_date(doubted)? {
+            Ok(()) => self.balanced(start, before, first || doubted),
             Err(sentence) => self.balance_failed(&sentence),
         }
         Ok(())
