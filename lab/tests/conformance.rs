@@ -8,8 +8,8 @@ use weft_lab::conformance::{read, services};
 
 fn files() -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/conformance/services");
-    let entries = std::fs::read_dir(folder).unwrap();
-    let files = entries.map(|entry| entry.unwrap().path());
+    let entries = std::fs::read_dir(folder).expect("the folder of the suite");
+    let files = entries.map(|entry| entry.expect("an entry").path());
     files
         .filter(|file| {
             file.extension()
@@ -19,7 +19,7 @@ fn files() -> Vec<PathBuf> {
 }
 
 fn disagreements(value: &Value) -> Vec<String> {
-    let cases = services::judge(value, false).unwrap();
+    let cases = services::judge(value, false).expect("the file is judged");
     assert!(!cases.is_empty());
     let different = cases
         .iter()

@@ -506,10 +506,8 @@ fn compare(
         }
         removals.push(repair.removals);
     }
-    let removals = removals.iter().rev();
-    Ok(removals
-        .map(|batches| kernel.nft.commit_all(batches))
-        .collect())
+    let mut removals = removals.iter().rev();
+    Ok(removals.try_for_each(|batches| kernel.nft.commit_all(batches)))
 }
 
 fn commit(

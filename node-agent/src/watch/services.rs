@@ -42,7 +42,7 @@ pub async fn run(
     let started = SystemTime::now();
     let send = |input| {
         health.queued(Instant::now());
-        inputs.send(Input::Services(input))
+        inputs.send(Input::Services(input)).is_ok()
     };
     let services = follow(
         Api::<Service>::all(client.clone()),
@@ -90,7 +90,7 @@ pub async fn run(
                 metrics.services.queued_endpoints();
                 if let Update::Apply(_, (Some(slice), Some(at))) = &update
                     && synced
-                    && send(ServiceInput::Triggered { family: slice.family, at: *at }).is_err()
+                    && !send(ServiceInput::Triggered { family: slice.family, at: *at })
                 {
                     return;
                 }
@@ -106,12 +106,12 @@ pub async fn run(
                 continue;
             }
         };
-        if send(input).is_err() {
+        if !send(input) {
             return;
         }
         if !synced && services_there && slices_there && ranges_there {
             synced = true;
-            if send(ServiceInput::Synced).is_err() {
+            if !send(ServiceInput::Synced) {
                 return;
             }
         }
