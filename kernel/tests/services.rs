@@ -74,19 +74,16 @@ impl Stand {
     /// Makes the kernel follow, as the agent does.
     fn follow(&mut self, edit: impl Fn(&mut Table)) {
         let changes = self.services.compile();
-        for frame in [changes.before.clone(), None] {
-            if let Some(frame) = frame {
-                let mut want = frame_table(frame);
-                edit(&mut want);
-                let have = self.socket.read_table("weftnet").unwrap().table;
-                let mut bare = have.clone();
-                for (name, set) in &mut bare.sets {
-                    if weft_core::services::Bulk::of(name).is_some() {
-                        set.elements.clear();
-                    }
+        if let Some(frame) = changes.before.clone() {
+            let mut want = frame_table(frame);
+            edit(&mut want);
+            let mut bare = self.socket.read_table("weftnet").unwrap().table;
+            for (name, set) in &mut bare.sets {
+                if weft_core::services::Bulk::of(name).is_some() {
+                    set.elements.clear();
                 }
-                self.socket.commit_all(&diff(&bare, &want)).unwrap();
             }
+            self.socket.commit_all(&diff(&bare, &want)).unwrap();
         }
         for batch in changes.batches {
             self.socket.commit(&batch).unwrap();
