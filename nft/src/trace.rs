@@ -39,6 +39,7 @@ pub use self::packet::{Arrival, Origin, Packet};
 use self::path::Call;
 use self::rules::Rules;
 pub use self::step::{Event, Place, Step, Update};
+pub use self::text::story;
 use crate::{Hook, Table};
 
 /// A table, prepared for many traces.

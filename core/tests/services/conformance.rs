@@ -13,7 +13,7 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use weft_core::services::{Config, NodePortAddresses, ServiceName, Services, SliceName, object};
-use weft_nft::trace::{Arrival, Flow as Traced, Host, Packet, Route, Tracer};
+use weft_nft::trace::{self, Arrival, Flow as Traced, Host, Packet, Route, Tracer};
 use weft_nft::{Table, l4proto};
 
 use super::table;
@@ -319,6 +319,11 @@ pub fn host(addresses: &[IpAddr]) -> Host {
 }
 
 pub fn send(table: &Table, node: &[IpAddr], flow: &Flow) -> Traced {
+    Tracer::new(table).flow(&host(node), &arrival(node, flow))
+}
+
+/// The first packet of a flow.
+pub fn arrival(node: &[IpAddr], flow: &Flow) -> Arrival {
     let protocol = match flow.protocol.as_str() {
         "TCP" => l4proto::TCP,
         "UDP" => l4proto::UDP,
@@ -328,12 +333,22 @@ pub fn send(table: &Table, node: &[IpAddr], flow: &Flow) -> Traced {
     let from = SocketAddr::new(flow.from, 40_000);
     let packet = Packet::new(protocol, from, SocketAddr::new(flow.to, flow.port));
     let of_node = node.contains(&flow.from) || flow.from.is_loopback();
-    let arrival = if of_node {
+    if of_node {
         Arrival::of_node(packet)
     } else {
         Arrival::by(2, packet)
-    };
-    Tracer::new(table).flow(&host(node), &arrival)
+    }
+}
+
+/// Every way of a flow's first packet, step by step.
+pub fn traces(table: &Table, file: &File, flow: &Flow) -> String {
+    let node = &file.node.addresses;
+    trace::story(&Tracer::new(table).trace(&host(node), &arrival(node, flow)))
+}
+
+/// What is wrong with a flow of a file, if something is.
+pub fn wrong(table: &Table, file: &File, flow: &Flow) -> Option<String> {
+    judge(table, &file.node.addresses, flow)
 }
 
 fn judge(table: &Table, node: &[IpAddr], flow: &Flow) -> Option<String> {

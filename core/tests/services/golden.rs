@@ -1,10 +1,11 @@
 //! `golden/services/<case>/input.yaml`, in the form of the conformance files: what the last stage leaves in
-//! the table, and the transactions that lead there from the stage before.
+//! the table, the transactions that lead there from the stage before, and what becomes of the last
+//! stage's flows, rule by rule (`trace.snap`).
 
 use std::fmt::Write;
 use std::path::Path;
 
-use super::conformance::{Stand, read};
+use super::conformance::{self, Stand, read};
 use super::table;
 
 /// Chains and sets of services, by the beginnings of their names.
@@ -57,6 +58,18 @@ fn compiled_services_are_as_committed() {
         }
         let mut table = table(&stand.services);
         assert_eq!(table.faults(), [], "{}", case.display());
+        let mut stories = String::new();
+        for flow in file
+            .stages
+            .last()
+            .into_iter()
+            .flat_map(|stage| &stage.flows)
+        {
+            let wrong = conformance::wrong(&table, &file, flow);
+            assert_eq!(wrong, None, "{}: {}", case.display(), flow.name);
+            let traces = conformance::traces(&table, &file, flow);
+            writeln!(stories, "# {}\n{traces}", flow.name).unwrap();
+        }
         let ours = |name: &String| OURS.iter().any(|start| name.starts_with(start));
         table.chains.retain(|name, _| ours(name));
         table
@@ -71,5 +84,6 @@ fn compiled_services_are_as_committed() {
         settings.set_prepend_module_to_snapshot(false);
         settings.set_omit_expression(true);
         settings.bind(|| insta::assert_snapshot!("plan", out));
+        settings.bind(|| insta::assert_snapshot!("trace", stories));
     }
 }

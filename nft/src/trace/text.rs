@@ -9,6 +9,9 @@ use super::{Direction, Fate, Origin, Packet, Share, Step, Trace, Tracking};
 use crate::{Policy, Value, l4proto};
 
 mod event;
+mod story;
+
+pub use self::story::story;
 
 impl Trace<'_> {
     /// What the kernel and the rules did, a line for each.
@@ -69,31 +72,38 @@ impl Step<'_> {
     }
 }
 
+impl Trace<'_> {
+    /// The packet, in one line.
+    pub(super) fn beginning(&self) -> String {
+        let Self { arrival, .. } = self;
+        let origin = match arrival.origin {
+            Origin::Link(index) => format!(" by interface {index}"),
+            Origin::Node => " of the node itself".to_owned(),
+        };
+        format!("{}{origin}, {}", arrival.packet, arrival.tracking)
+    }
+
+    /// What became of it, in one line.
+    pub(super) fn ending(&self) -> String {
+        let Self { outcome, share, .. } = self;
+        let mut ending = format!("-> {}", outcome.fate);
+        if outcome.arrives() {
+            ending.push_str(&format!(" as {}", outcome.packet));
+        }
+        if *share != Share::ALL {
+            ending.push_str(&format!(" ({share} of the packets)"));
+        }
+        ending
+    }
+}
+
 impl Display for Trace<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let Self {
-            arrival,
-            outcome,
-            share,
-            steps: _,
-        } = self;
-        write!(f, "{}", arrival.packet)?;
-        match arrival.origin {
-            Origin::Link(index) => write!(f, " by interface {index}")?,
-            Origin::Node => f.write_str(" of the node itself")?,
-        }
-        writeln!(f, ", {}", arrival.tracking)?;
+        writeln!(f, "{}", self.beginning())?;
         for line in self.lines() {
             writeln!(f, "  {line}")?;
         }
-        write!(f, "-> {}", outcome.fate)?;
-        if outcome.arrives() {
-            write!(f, " as {}", outcome.packet)?;
-        }
-        if *share != Share::ALL {
-            write!(f, " ({share} of the packets)")?;
-        }
-        writeln!(f)
+        writeln!(f, "  {}", self.ending())
     }
 }
 

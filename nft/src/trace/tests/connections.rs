@@ -184,7 +184,7 @@ tcp 10.1.0.2:4000 > 10.96.0.1:80 by interface 10, new connection
   postrouting: chain post (priority 100, asked for the first packet)
   chain post, rule 1: ct status dnat; source shall be 192.0.2.1
   postrouting: source becomes 192.0.2.1:4000
--> sent by interface 11 as tcp 192.0.2.1:4000 > 10.1.0.3:8080
+  -> sent by interface 11 as tcp 192.0.2.1:4000 > 10.1.0.3:8080
 "
     );
 }

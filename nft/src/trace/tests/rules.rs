@@ -362,3 +362,16 @@ fn every_slot_of_a_random_choice_is_followed_with_the_carried_number() {
     let flow = Tracer::new(&table).flow(&node(), &Arrival::by(UPLINK, other));
     assert!(flow.is_untouched(to("10.1.0.2:80")), "{flow:?}");
 }
+
+#[test]
+fn what_several_ways_share_is_told_once() {
+    let table = balanced();
+    let from = "198.51.100.9:40000".parse().unwrap();
+    let packet = Packet::tcp(from, "10.96.0.1:80".parse().unwrap());
+    let traces = Tracer::new(&table).trace(&node(), &Arrival::by(UPLINK, packet));
+    let story = crate::trace::story(&traces);
+    let told = |text: &str| story.lines().filter(|line| line.contains(text)).count();
+    assert_eq!(told("@numbers4"), 1, "{story}");
+    assert_eq!(told("  * chain services, rule 4"), 2);
+    assert_eq!(told("    -> sent by interface"), 2);
+}
