@@ -106,7 +106,7 @@ mod tests {
     #[test]
     fn what_is_damaged_is_left_aside() {
         let folder = tempfile::tempdir().expect("a folder");
-        std::fs::write(folder.path().join(FILE), "{\"time\": 7, \"nam").expect("written");
+        std::fs::write(folder.path().join(FILE), "{\"time\": 7, \"zon").expect("written");
         assert_eq!(Saved::read(folder.path()), None);
     }
 }

@@ -366,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn names_and_labels_are_kube_proxys() {
+    fn names_and_labels_are_those_of_kube_proxy() {
         let metrics = ServiceMetrics::default();
         metrics.queued_service();
         metrics.queued_endpoints();
