@@ -44,7 +44,9 @@ impl Program {
 
     fn ask(&self, name: &str, kind: u16) -> Option<Message> {
         let socket = UdpSocket::bind("127.0.0.1:0").ok()?;
-        socket.set_read_timeout(Some(Duration::from_secs(2))).ok()?;
+        socket
+            .set_read_timeout(Some(Duration::from_secs(10)))
+            .ok()?;
         let mut packet = vec![0, 7, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
         packet.extend_from_slice(Name::absolute(name).ok()?.wire());
         packet.extend_from_slice(&kind.to_be_bytes());
