@@ -69,6 +69,7 @@ scenarios: assets ## the long set: every scenario in full, with its report
 bench: release ## benchmarks against the reference plugins
 	$(RELEASE)/weft-lab bench cni
 	$(RELEASE)/weft-lab bench datapath
+	$(RELEASE)/weft-lab bench services
 
 .PHONY: generate
 generate: ## write the CustomResourceDefinitions and other generated files

@@ -17,8 +17,9 @@ pub mod measure;
 pub mod ours;
 pub mod rig;
 pub mod sample;
+pub mod services;
 
-use measure::{Report, table};
+use measure::{Measure, Report, table};
 use rig::Rig;
 
 /// What `weft-lab bench` is asked.
@@ -48,6 +49,8 @@ pub enum Name {
     Cni,
     /// Packets against a bare veth, and what the agent costs.
     Datapath,
+    /// Services against kube-proxy in nftables mode.
+    Services,
 }
 
 /// Runs a benchmark and prints its table or JSON.
@@ -60,6 +63,10 @@ pub fn run(args: &BenchArgs, env: &Environment, name: &LabName) -> Result<ExitCo
         progress
             .note("this is a debug build: the figures say nothing (make bench builds for release)");
     }
+    if args.bench == Name::Services {
+        let measured = services::run(env, name, args.rounds.unwrap_or(11), &progress)?;
+        return told(args, env, measured, &progress);
+    }
     let rig = if args.here {
         Rig::here(env, name)?
     } else {
@@ -68,10 +75,22 @@ pub fn run(args: &BenchArgs, env: &Environment, name: &LabName) -> Result<ExitCo
     let measured = match args.bench {
         Name::Cni => cni::run(&rig, args.rounds.unwrap_or(200), &progress),
         Name::Datapath => datapath::run(&rig, args.rounds.unwrap_or(15), &progress),
+        Name::Services => Ok(Vec::new()),
     };
     let taken_down = rig.close();
-    let report = Report::new(args.bench, measured?);
+    let measured = measured?;
     taken_down?;
+    told(args, env, measured, &progress)
+}
+
+/// Prints and keeps the report.
+fn told(
+    args: &BenchArgs,
+    env: &Environment,
+    measured: Vec<Measure>,
+    progress: &Progress,
+) -> Result<ExitCode> {
+    let report = Report::new(args.bench, measured);
     let text = serde_json::to_string_pretty(&report)?;
     if args.json {
         println!("{text}");

@@ -136,6 +136,7 @@ impl Report {
         let name = match name {
             Name::Cni => "cni",
             Name::Datapath => "datapath",
+            Name::Services => "services",
         };
         Self {
             name: name.to_owned(),

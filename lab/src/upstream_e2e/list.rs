@@ -148,9 +148,17 @@ impl fmt::Display for List {
             };
             writeln!(f, "{end}: {name}{why}")?;
         }
+        if self
+            .0
+            .values()
+            .all(|(end, _)| matches!(*end, "to run" | "left out"))
+        {
+            let (run, out) = (self.count("to run"), self.count("left out"));
+            return writeln!(f, "{run} to run, {out} left out");
+        }
         writeln!(
             f,
-            "{} passed, {} failed, {} skipped themselves, {} left out",
+            "{} passed, {} failed or never ran, {} skipped themselves, {} left out",
             self.count("passed"),
             self.failed(),
             self.count("skipped itself"),
@@ -193,6 +201,8 @@ mod tests {
             text.contains("left out: Services needs a cloud (there is none)"),
             "{text}"
         );
-        assert!(text.ends_with("1 passed, 2 failed, 0 skipped themselves, 1 left out\n"));
+        assert!(
+            text.ends_with("1 passed, 2 failed or never ran, 0 skipped themselves, 1 left out\n")
+        );
     }
 }

@@ -275,7 +275,7 @@ impl Node {
 }
 
 /// The chains and declarations of a frame, in a plan that has nothing else to do.
-fn static_part(frame: &services::Frame) -> Table {
+pub fn static_part(frame: &services::Frame) -> Table {
     let view = NodeView {
         services: Some(frame.clone()),
         ..NodeView::default()
