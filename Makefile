@@ -60,10 +60,16 @@ unit: prerequisites ## what needs no cluster
 	$(CARGO) test --workspace
 
 .PHONY: scenarios
-scenarios: assets ## the long set: every scenario in full, with its report
+scenarios: assets ## the long set: every scenario in full, Kubernetes' own tests, with reports
 	$(LAB) up --name scenarios --nodes 3
-	$(LAB) run --name scenarios --full --report lab/reports/all lab/scenarios; \
-	  code=$$?; $(LAB) down --name scenarios; exit $$code
+	$(LAB) run --name scenarios --full --report lab/reports/all lab/scenarios; code=$$?; \
+	  $(LAB) upstream-e2e --name scenarios --report lab/reports/upstream-e2e.txt \
+	    --focus '\[sig-network\] (Services|Networking Granular Checks)' || code=$$?; \
+	  $(LAB) down --name scenarios; exit $$code
+
+.PHONY: conformance
+conformance: build ## all conformance suites of Services, by rules and by packets
+	$(LAB) conformance --packets tests/conformance/services/*.yaml
 
 .PHONY: bench
 bench: release ## benchmarks against the reference plugins
