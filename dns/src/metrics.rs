@@ -107,8 +107,6 @@ pub struct Metrics {
     pub services: AtomicU64,
     /// Endpoints that they have.
     pub endpoints: AtomicU64,
-    /// Zones of users.
-    pub user_zones: AtomicU64,
     /// Seconds since 1970 of what is served.
     pub snapshot_time: AtomicU64,
     /// One: what is served comes from the disk.
@@ -180,7 +178,7 @@ impl Metrics {
         );
     }
 
-    fn plain(&self) -> [(&'static str, &'static str, &'static str, &AtomicU64); 19] {
+    fn plain(&self) -> [(&'static str, &'static str, &'static str, &AtomicU64); 18] {
         [
             (
                 "shed_total",
@@ -273,7 +271,6 @@ impl Metrics {
                 "Endpoints of services.",
                 &self.endpoints,
             ),
-            ("user_zones", "gauge", "Zones of users.", &self.user_zones),
             (
                 "snapshot_timestamp_seconds",
                 "gauge",

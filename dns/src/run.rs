@@ -80,14 +80,8 @@ pub async fn run(settings: RunSettings) -> Result<(), Error> {
     };
     tokio::select! {
         () = keeper.keep(updates) => {}
-        () = termination() => {}
+        () = end(&settings, &health) => {}
     }
-    health.set(Readiness::Stopping);
-    tracing::info!(
-        seconds = settings.lame_duck,
-        "stopping; serving on until nobody asks here any more"
-    );
-    tokio::time::sleep(settings.lame_duck()).await;
     served.stopped.store(true, Ordering::Relaxed);
     keeper.save();
     Ok(())
@@ -118,10 +112,13 @@ fn upstream(settings: &RunSettings, metrics: &Arc<Metrics>) -> Result<Upstream, 
     if path.as_os_str().is_empty() {
         return Ok(Upstream::None);
     }
-    let servers = resolv_conf::read(path).map_err(|source| Error::File {
-        path: path.into(),
-        source,
-    })?;
+    let servers = match resolv_conf::read(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+        read => read.map_err(|source| Error::File {
+            path: path.into(),
+            source,
+        })?,
+    };
     let others = forward::others(&servers, &settings.listen);
     if others.is_empty() {
         tracing::warn!(path = %path.display(), "nobody to ask for names outside: no nameserver there");
@@ -215,6 +212,9 @@ impl Keeper {
         metrics
             .services
             .store(zones.data().services() as u64, Ordering::Relaxed);
+        metrics
+            .endpoints
+            .store(zones.data().endpoints() as u64, Ordering::Relaxed);
         self.served.zones.store(Arc::new(zones));
         metrics.published.fetch_add(1, Ordering::Relaxed);
         let micros = u64::try_from(first.elapsed().as_micros()).unwrap_or(u64::MAX);
@@ -254,6 +254,17 @@ fn now() -> u64 {
 /// Serial numbers of built-in zones are the time, so that all servers count alike (RFC 1912, 2.2 leaves it open).
 fn now_serial() -> u32 {
     u32::try_from(now()).unwrap_or(u32::MAX)
+}
+
+/// Waits for the signal to end, and then until nobody asks here any more.
+async fn end(settings: &RunSettings, health: &Health) {
+    termination().await;
+    health.set(Readiness::Stopping);
+    tracing::info!(
+        seconds = settings.lame_duck,
+        "stopping; serving on until nobody asks here any more"
+    );
+    tokio::time::sleep(settings.lame_duck()).await;
 }
 
 async fn termination() {

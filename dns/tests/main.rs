@@ -11,3 +11,4 @@ mod conformance;
 mod paths;
 mod program;
 mod sockets;
+mod upstream;

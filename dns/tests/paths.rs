@@ -109,7 +109,7 @@ fn the_bytes_are_the_same_for_every_name_and_type_of_the_files() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2000))]
+    #![proptest_config(ProptestConfig::with_cases(500))]
 
     /// Names of the files with bytes, counts, letters and options changed.
     #[test]
@@ -152,6 +152,27 @@ proptest! {
                 } else {
                     prop_assert_eq!(&fast, &slow, "{:02x?}", packet);
                 }
+            }
+            Ok(())
+        })?;
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1000))]
+
+    /// Any bytes: nothing, a refusal that repeats their id, or the slow path; never a panic.
+    #[test]
+    fn any_bytes_are_dropped_or_answered(mut bytes in prop::collection::vec(any::<u8>(), 0..600), question in any::<bool>()) {
+        thread_local!(static SERVED: Served = corpus().swap_remove(0).0);
+        if question && bytes.len() > 12 {
+            bytes[2..12].copy_from_slice(&[0, 0, 0, 1, 0, 0, 0, 0, 0, 0]);
+        }
+        SERVED.with(|served| {
+            let mut buffer = vec![0; 65_535];
+            let verdict = fast::answer(&served.zones, Manner::default(), &bytes, None, Transport::Udp, 0, &mut buffer);
+            if let Verdict::Reply(length) = verdict {
+                prop_assert!(length >= 12 && buffer[..2] == bytes[..2] && buffer[2] & 0x80 != 0);
             }
             Ok(())
         })?;

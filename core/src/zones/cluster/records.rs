@@ -287,9 +287,10 @@ impl<S: Sections + ?Sized> Writer<'_, S> {
                 unit,
             );
             let ports = unit.endpoints.ports_of(endpoint);
-            for port in ports.filter(|port| name.is_none_or(|name| name.is(port))) {
-                if unit.endpoints.is_first(endpoint, port) && !self.location(weight, port, &target)
-                {
+            let wanted = |port: &Port| name.is_none_or(|name| name.is(port));
+            for port in ports.filter(|port| wanted(port)) {
+                let first = unit.endpoints.is_first(endpoint, port, wanted);
+                if first && !self.location(weight, port, &target) {
                     return;
                 }
             }

@@ -260,14 +260,24 @@ impl Endpoints {
             .take_while(move |endpoint| endpoint.address == address)
     }
 
-    /// Whether this is the first endpoint of its name that serves a port.
-    #[must_use]
-    pub fn is_first(&self, endpoint: &Endpoint, port: &Port) -> bool {
+    /// Whether this is the first endpoint of its name, and its first port, of this number among those chosen:
+    /// a name and a number are one SRV record, whoever shares them.
+    pub fn is_first(
+        &self,
+        endpoint: &Endpoint,
+        port: &Port,
+        chosen: impl Fn(&Port) -> bool,
+    ) -> bool {
+        let same = |other: &&Port| other.number == port.number && chosen(other);
+        let own = self.ports_of(endpoint).find(same);
+        if !own.is_some_and(|own| std::ptr::eq(own, port)) {
+            return false;
+        }
         if endpoint.label == UNNAMED {
             return true;
         }
-        let mut same = self.find(self.stored(endpoint));
-        let first = same.find(|other| self.ports_of(other).any(|other| other == port));
+        let mut sharing = self.find(self.stored(endpoint));
+        let first = sharing.find(|other| self.ports_of(other).any(|other| same(&other)));
         first.is_some_and(|first| first.address == endpoint.address)
     }
 }

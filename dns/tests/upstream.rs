@@ -1,0 +1,214 @@
+//! Names outside: asked of servers on loopback that answer, are silent, lie, or ask us.
+
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use hickory_proto::op::Message;
+use hickory_proto::rr::rdata::A;
+use hickory_proto::rr::{RData, Record};
+use weft_core::zones::Zones;
+use weft_core::zones::config::{Config, ConfigSpec};
+use weft_core::zones::record::RecordType;
+use weft_dns::forward::{Forwarder, Policy, plain};
+use weft_dns::message::Transport;
+use weft_dns::metrics::Metrics;
+use weft_dns::server::Served;
+use weft_dns::upstream::{Reply, Upstream};
+
+const NAME: &[u8] = b"\x03www\x07example\0";
+
+/// What a server does with a question.
+#[derive(Clone, Copy)]
+enum Manner {
+    Answer(u8, u32),
+    /// Answers the first time and is silent from then on.
+    Once(u8, u32),
+    Silent,
+    /// Answers with another id, then with another question, then rightly.
+    Lie(u8),
+    Garbage,
+}
+
+/// A server that counts what it is asked.
+struct Other {
+    address: SocketAddr,
+    asked: Arc<AtomicU32>,
+}
+
+fn other(manner: Manner) -> Other {
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    let address = socket.local_addr().expect("its address");
+    let asked = Arc::new(AtomicU32::new(0));
+    let count = Arc::clone(&asked);
+    std::thread::spawn(move || {
+        let mut packet = [0; 1500];
+        while let Ok((length, client)) = socket.recv_from(&mut packet) {
+            let before = count.fetch_add(1, Ordering::Relaxed);
+            let send = |bytes: &[u8]| {
+                let _ = socket.send_to(bytes, client);
+            };
+            match manner {
+                Manner::Once(last, ttl) if before == 0 => {
+                    send(&answer(&packet[..length], last, ttl))
+                }
+                Manner::Silent | Manner::Once(..) => {}
+                Manner::Garbage => send(&[0xff; 40]),
+                Manner::Answer(last, ttl) => send(&answer(&packet[..length], last, ttl)),
+                Manner::Lie(last) => {
+                    let mut wrong = answer(&packet[..length], 66, 60);
+                    wrong[0] ^= 0xff;
+                    send(&wrong);
+                    let mut wrong = answer(&packet[..length], 66, 60);
+                    wrong[13] ^= 1;
+                    send(&wrong);
+                    send(&answer(&packet[..length], last, 60));
+                }
+            }
+        }
+    });
+    Other { address, asked }
+}
+
+fn answer(packet: &[u8], last: u8, ttl: u32) -> Vec<u8> {
+    let mut message = Message::from_vec(packet)
+        .expect("a question")
+        .into_response();
+    let name = message.queries[0].name().clone();
+    let address = RData::A(A(Ipv4Addr::new(192, 0, 2, last)));
+    message.add_answer(Record::from_rdata(name, ttl, address));
+    message.to_vec().expect("an answer")
+}
+
+fn forwarder(others: &[&Other], policy: Policy) -> (Arc<Forwarder>, Arc<Metrics>) {
+    let metrics = Arc::<Metrics>::default();
+    let servers = others.iter().map(|other| plain(other.address)).collect();
+    let forwarder = Forwarder::new(servers, policy, Arc::clone(&metrics)).expect("a forwarder");
+    (Arc::new(forwarder), metrics)
+}
+
+fn last(reply: &Reply) -> Option<u8> {
+    reply.answers.iter().find_map(|record| match record.data {
+        RData::A(A(address)) => Some(address.octets()[3]),
+        _ => None,
+    })
+}
+
+#[tokio::test]
+async fn an_answer_is_asked_for_once_and_then_known() {
+    let server = other(Manner::Answer(1, 60));
+    let (forwarder, metrics) = forwarder(&[&server], Policy::Sequential);
+    for _ in 0..5 {
+        assert_eq!(last(&forwarder.ask(NAME, RecordType::A).await), Some(1));
+    }
+    assert_eq!(server.asked.load(Ordering::Relaxed), 1);
+    assert_eq!(metrics.cache_hits.load(Ordering::Relaxed), 4);
+}
+
+#[tokio::test]
+async fn the_next_is_asked_where_one_is_silent_or_makes_no_sense() {
+    for bad in [Manner::Silent, Manner::Garbage] {
+        let (first, second) = (other(bad), other(Manner::Answer(2, 60)));
+        let (forwarder, _) = forwarder(&[&first, &second], Policy::Sequential);
+        assert_eq!(last(&forwarder.ask(NAME, RecordType::A).await), Some(2));
+        assert!(first.asked.load(Ordering::Relaxed) > 0);
+    }
+}
+
+#[tokio::test]
+async fn answers_to_what_was_not_asked_are_not_believed() {
+    let server = other(Manner::Lie(3));
+    let (forwarder, _) = forwarder(&[&server], Policy::Sequential);
+    for _ in 0..2 {
+        let reply = forwarder.ask(NAME, RecordType::A).await;
+        assert_ne!(last(&reply), Some(66), "a lie is not passed on");
+        assert!(
+            reply
+                .answers
+                .iter()
+                .all(|record| record.name.to_string() == "www.example.")
+        );
+    }
+}
+
+#[tokio::test]
+async fn what_was_once_true_stands_in_where_nobody_answers() {
+    let server = other(Manner::Once(4, 1));
+    let (forwarder, metrics) = forwarder(&[&server], Policy::Sequential);
+    assert_eq!(last(&forwarder.ask(NAME, RecordType::A).await), Some(4));
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    assert_eq!(last(&forwarder.ask(NAME, RecordType::A).await), Some(4));
+    assert_eq!(metrics.cache_stale.load(Ordering::Relaxed), 1);
+    assert!(
+        server.asked.load(Ordering::Relaxed) > 1,
+        "it was asked anew"
+    );
+}
+
+#[tokio::test]
+async fn nobody_who_answers_is_a_failure_and_no_crash() {
+    let server = other(Manner::Silent);
+    let (forwarder, metrics) = forwarder(&[&server], Policy::Fastest);
+    assert_eq!(forwarder.ask(NAME, RecordType::A).await.code, 2);
+    assert_eq!(metrics.upstream_failed.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test]
+async fn a_ring_takes_the_upstream_out_of_service_and_nothing_else() {
+    let ourselves = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    let address = ourselves.local_addr().expect("its address");
+    let metrics = Arc::<Metrics>::default();
+    let forwarder = Forwarder::new(
+        vec![plain(address)],
+        Policy::Sequential,
+        Arc::clone(&metrics),
+    )
+    .expect("a forwarder");
+    let forwarder = Arc::new(forwarder);
+    let config = Config::parse(&ConfigSpec::default()).expect("defaults");
+    let zones = Zones::new(config).expect("zones");
+    let served = Arc::new(Served::new(
+        zones,
+        Upstream::Forward(Arc::clone(&forwarder)),
+        Arc::clone(&metrics),
+    ));
+    ourselves.set_nonblocking(true).expect("set");
+    let socket = Arc::new(tokio::net::UdpSocket::from_std(ourselves).expect("a socket"));
+    let serving = Arc::clone(&served);
+    tokio::spawn(async move {
+        let counters = serving.metrics.counters();
+        let mut packet = [0; 1500];
+        while let Ok((length, client)) = socket.recv_from(&mut packet).await {
+            let (serving, counters, socket, packet) = (
+                Arc::clone(&serving),
+                Arc::clone(&counters),
+                Arc::clone(&socket),
+                packet[..length].to_vec(),
+            );
+            tokio::spawn(async move {
+                if let Some(answer) = serving
+                    .answer(&counters, &packet, client.ip(), Transport::Udp)
+                    .await
+                {
+                    let _ = socket.send_to(&answer, client).await;
+                }
+            });
+        }
+    });
+    tokio::spawn(Arc::clone(&forwarder).watch_for_rings());
+    let began = std::time::Instant::now();
+    while metrics.upstream_loops.load(Ordering::Relaxed) == 0 {
+        assert!(
+            began.elapsed() < Duration::from_secs(60),
+            "the ring was not found"
+        );
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let reply = forwarder.ask(NAME, RecordType::A).await;
+    assert_eq!(
+        (reply.code, metrics.upstream_asked.load(Ordering::Relaxed)),
+        (2, 0),
+        "it is not asked"
+    );
+}
