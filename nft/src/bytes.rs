@@ -106,49 +106,64 @@ pub(crate) fn length(types: &[Type]) -> usize {
 
 /// The bytes of a value.
 pub(crate) fn of(value: &Value) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(value.kind().len());
+    write(value, &mut bytes);
+    bytes
+}
+
+/// Appends the bytes of a concatenation.
+pub(crate) fn concatenate<'v>(
+    values: impl ExactSizeIterator<Item = &'v Value>,
+    bytes: &mut Vec<u8>,
+) {
+    let (single, start) = (values.len() == 1, bytes.len());
+    for value in values {
+        write(value, bytes);
+        if !single {
+            let length = (bytes.len() - start).next_multiple_of(REGISTER);
+            bytes.resize(start + length, 0);
+        }
+    }
+}
+
+/// Length of a concatenation in registers, in bytes.
+pub(crate) fn concatenated_length<'v>(values: impl Iterator<Item = &'v Value>) -> usize {
+    let registers = values.map(|value| value.kind().registers());
+    registers.sum::<usize>() * REGISTER
+}
+
+/// Appends the bytes of a value.
+fn write(value: &Value, bytes: &mut Vec<u8>) {
     match value {
-        Value::Ipv4(address) => address.octets().to_vec(),
-        Value::Ipv6(address) => address.octets().to_vec(),
-        Value::InetProto(number) | Value::Icmpv6Type(number) => vec![*number],
-        Value::InetService(port) => port.to_be_bytes().to_vec(),
+        Value::Ipv4(address) => bytes.extend(address.octets()),
+        Value::Ipv6(address) => bytes.extend(address.octets()),
+        Value::InetProto(number) | Value::Icmpv6Type(number) => bytes.push(*number),
+        Value::InetService(port) => bytes.extend(port.to_be_bytes()),
         Value::Mark(number)
         | Value::IfaceIndex(number)
         | Value::ClassId(number)
         | Value::DevGroup(number)
         | Value::CtState(number)
-        | Value::CtStatus(number) => number.to_ne_bytes().to_vec(),
+        | Value::CtStatus(number) => bytes.extend(number.to_ne_bytes()),
         Value::Ifname(name) => {
-            let mut bytes = name.as_bytes().to_vec();
-            bytes.resize(IFNAMSIZ, 0);
-            bytes
+            let end = bytes.len() + IFNAMSIZ;
+            bytes.extend(name.as_bytes());
+            bytes.resize(end, 0);
         }
-        Value::NfProtoIpv4 => vec![NFPROTO_IPV4],
-        Value::NfProtoIpv6 => vec![NFPROTO_IPV6],
+        Value::NfProtoIpv4 => bytes.push(NFPROTO_IPV4),
+        Value::NfProtoIpv6 => bytes.push(NFPROTO_IPV6),
         Value::CtLabel(bit) => {
-            let mut bytes = vec![0; LABEL];
+            let byte = bytes.len() + usize::from(bit / 8);
+            bytes.resize(bytes.len() + LABEL, 0);
             // Numbers of machine words: the first byte has the lowest bits on a little-endian machine.
-            if let Some(byte) = bytes.get_mut(usize::from(bit / 8)) {
+            if let Some(byte) = bytes.get_mut(byte) {
                 *byte = 1 << (bit % 8);
             }
-            bytes
         }
-        Value::CtOriginal => vec![0],
-        Value::CtReply => vec![1],
-        Value::FibLocal => RTN_LOCAL.to_ne_bytes().to_vec(),
+        Value::CtOriginal => bytes.push(0),
+        Value::CtReply => bytes.push(1),
+        Value::FibLocal => bytes.extend(RTN_LOCAL.to_ne_bytes()),
     }
-}
-
-/// The bytes of a concatenation.
-pub(crate) fn concatenated<'v>(values: impl ExactSizeIterator<Item = &'v Value>) -> Vec<u8> {
-    let single = values.len() == 1;
-    let mut bytes = Vec::new();
-    for value in values {
-        bytes.extend(of(value));
-        if !single {
-            bytes.resize(bytes.len().next_multiple_of(REGISTER), 0);
-        }
-    }
-    bytes
 }
 
 /// The value that bytes of exactly the type's length stand for.
@@ -254,6 +269,12 @@ fn interface_name(bytes: &[u8]) -> Option<String> {
 mod tests {
     use super::*;
 
+    fn concatenated(values: &[Value]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        concatenate(values.iter(), &mut bytes);
+        bytes
+    }
+
     #[test]
     fn types_have_the_numbers_that_nft_gives_them() {
         assert_eq!(type_id(&[Type::Ipv4Addr]), 7);
@@ -267,13 +288,13 @@ mod tests {
     #[test]
     fn parts_of_a_concatenation_fill_registers() {
         let values = [Value::InetProto(6), Value::InetService(80)];
-        let bytes = concatenated(values.iter());
+        let bytes = concatenated(&values);
         assert_eq!(bytes, [6, 0, 0, 0, 0, 80, 0, 0]);
         let types = [Type::InetProto, Type::InetService];
         assert_eq!(length(&types), 8);
         assert_eq!(super::values(&types, &bytes), Some(values.to_vec()));
         assert_eq!(super::values(&types, &bytes[..7]), None);
-        assert_eq!(concatenated([Value::InetProto(6)].iter()), [6]);
+        assert_eq!(concatenated(&[Value::InetProto(6)]), [6]);
     }
 
     #[test]

@@ -72,7 +72,8 @@ impl Writer {
         self.attribute(kind | NLA_F_NESTED, body);
     }
 
-    fn attribute(&mut self, kind: u16, body: impl FnOnce(&mut Self)) {
+    /// An attribute of what `body` writes.
+    pub(crate) fn attribute(&mut self, kind: u16, body: impl FnOnce(&mut Self)) {
         let start = self.bytes.len();
         self.bytes.extend([0; 2]);
         self.bytes.extend(kind.to_ne_bytes());

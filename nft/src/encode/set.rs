@@ -10,7 +10,8 @@ use crate::uapi::*;
 use crate::wire::{self, Writer};
 use crate::{Data, DataType, Element, Key, Part, Set, SetFlags, Type, Value, Verdict, bytes};
 
-/// Bytes of elements in one message: an attribute's length has 16 bits.
+/// Bytes of elements in one message, from which on there is no further one: an attribute's length has 16 bits, and
+/// an element is far smaller than the other half.
 const ELEMENTS_LIMIT: usize = 32 * 1024;
 /// Order of bytes as nft names it in user data.
 const HOST_ENDIAN: u32 = 1;
@@ -36,12 +37,19 @@ impl Messages<'_> {
         let set = Set::new([kind]);
         let name = format!("__set{}.%d", self.set_id + 1);
         self.new_set(&name, &set, NFT_SET_ANONYMOUS | NFT_SET_CONSTANT);
-        let elements = values.into_iter().map(|value| {
-            let mut writer = Writer::default();
-            write_key(&mut writer, NFTA_SET_ELEM_KEY, &bytes::of(value));
-            writer.bytes
-        });
-        self.elements(NEWSETELEM, &name, Some(self.set_id), elements.collect());
+        let id = Some(self.set_id);
+        let mut values = values.into_iter().peekable();
+        while values.peek().is_some() {
+            self.element_message(NEWSETELEM, &name, id, |writer, start| {
+                while fits(writer, start)
+                    && let Some(value) = values.next()
+                {
+                    writer.nested(NFTA_LIST_ELEM, |writer| {
+                        write_key(writer, NFTA_SET_ELEM_KEY, std::iter::once(value));
+                    });
+                }
+            });
+        }
         (self.set_id, name)
     }
 
@@ -51,12 +59,7 @@ impl Messages<'_> {
         interval: bool,
         elements: &BTreeMap<Key, Element>,
     ) -> Result<(), EncodeError> {
-        let mut encoded = Vec::new();
-        for (key, element) in elements {
-            encoded.extend(encode_element(key, element, interval)?);
-        }
-        self.elements(NEWSETELEM, set, None, encoded);
-        Ok(())
+        self.elements(NEWSETELEM, set, interval, elements.iter())
     }
 
     pub(super) fn delete_elements(
@@ -65,12 +68,9 @@ impl Messages<'_> {
         interval: bool,
         keys: &BTreeSet<Key>,
     ) -> Result<(), EncodeError> {
-        let mut encoded = Vec::new();
-        for key in keys {
-            encoded.extend(encode_element(key, &Element::default(), interval)?);
-        }
-        self.elements(DELSETELEM, set, None, encoded);
-        Ok(())
+        let bare = Element::default();
+        let elements = keys.iter().map(|key| (key, &bare));
+        self.elements(DELSETELEM, set, interval, elements)
     }
 
     fn new_set(&mut self, name: &str, set: &Set, extra_flags: u32) {
@@ -84,16 +84,37 @@ impl Messages<'_> {
         });
     }
 
-    fn elements(&mut self, kind: u8, set: &str, id: Option<u32>, elements: Vec<Vec<u8>>) {
-        let mut rest = elements.as_slice();
-        while !rest.is_empty() {
-            let (now, later) = rest.split_at(fitting(rest));
-            rest = later;
-            self.element_message(kind, set, id, now);
+    /// Elements in as many messages as it takes.
+    fn elements<'e>(
+        &mut self,
+        kind: u8,
+        set: &str,
+        interval: bool,
+        elements: impl Iterator<Item = (&'e Key, &'e Element)>,
+    ) -> Result<(), EncodeError> {
+        let mut elements = elements.peekable();
+        let mut written = Ok(());
+        while written.is_ok() && elements.peek().is_some() {
+            self.element_message(kind, set, None, |writer, start| {
+                while written.is_ok()
+                    && fits(writer, start)
+                    && let Some((key, element)) = elements.next()
+                {
+                    written = write_element(writer, key, element, interval);
+                }
+            });
         }
+        written
     }
 
-    fn element_message(&mut self, kind: u8, set: &str, id: Option<u32>, elements: &[Vec<u8>]) {
+    /// A message of elements; `body` writes them and is told where they begin.
+    fn element_message(
+        &mut self,
+        kind: u8,
+        set: &str,
+        id: Option<u32>,
+        body: impl FnOnce(&mut Writer, usize),
+    ) {
         let table = self.table;
         let flags = if kind == NEWSETELEM { NLM_F_CREATE } else { 0 };
         self.message(kind, flags, |writer| {
@@ -103,22 +124,16 @@ impl Messages<'_> {
                 writer.be32(NFTA_SET_ELEM_LIST_SET_ID, id);
             }
             writer.nested(NFTA_SET_ELEM_LIST_ELEMENTS, |writer| {
-                for element in elements {
-                    writer.nested(NFTA_LIST_ELEM, |writer| writer.bytes.extend(element));
-                }
+                let start = writer.bytes.len();
+                body(writer, start);
             });
         });
     }
 }
 
-/// How many of the elements fit into one message; at least one.
-fn fitting(elements: &[Vec<u8>]) -> usize {
-    let mut total = 0;
-    let fitting = elements.iter().take_while(|element| {
-        total += element.len() + 4;
-        total <= ELEMENTS_LIMIT
-    });
-    fitting.count().max(1)
+/// Whether a message whose elements begin at `start` takes one more.
+fn fits(writer: &Writer, start: usize) -> bool {
+    writer.bytes.len() - start < ELEMENTS_LIMIT
 }
 
 fn write_definition(writer: &mut Writer, set: &Set, extra_flags: u32) {
@@ -230,42 +245,44 @@ fn byte_order(types: &[Type]) -> u32 {
 }
 
 /// The kernel's elements for one of ours.
-fn encode_element(
+fn write_element(
+    writer: &mut Writer,
     key: &Key,
     element: &Element,
     interval: bool,
-) -> Result<Vec<Vec<u8>>, EncodeError> {
+) -> Result<(), EncodeError> {
     let Element { data, comment } = element;
     let Key(parts) = key;
     check_parts(key, interval)?;
-    let first = bytes::concatenated(parts.iter().map(Part::first));
-    let last = bytes::concatenated(parts.iter().map(Part::last));
-    if first.len() > KEY_LIMIT {
-        return Err(EncodeError::KeyTooLong(key.to_string()));
+    let comment = comment.as_deref().map(bounded_comment).transpose()?;
+    writer.nested(NFTA_LIST_ELEM, |writer| {
+        write_key(writer, NFTA_SET_ELEM_KEY, parts.iter().map(Part::first));
+        if interval && parts.len() > 1 {
+            write_key(writer, NFTA_SET_ELEM_KEY_END, parts.iter().map(Part::last));
+        }
+        if let Some(data) = data {
+            writer.nested(NFTA_SET_ELEM_DATA, |writer| write_data(writer, data));
+        }
+        if let Some(comment) = comment {
+            let data = wire::comment_user_data(UDATA_COMMENT, comment);
+            writer.bytes(NFTA_SET_ELEM_USERDATA, &data);
+        }
+    });
+    if let ([part], true) = (parts.as_slice(), interval)
+        && let Some(end) = bytes::successor(&bytes::of(part.last()))
+    {
+        writer.nested(NFTA_LIST_ELEM, |writer| write_end(writer, &end));
     }
-    let mut writer = Writer::default();
-    write_key(&mut writer, NFTA_SET_ELEM_KEY, &first);
-    if interval && parts.len() > 1 {
-        write_key(&mut writer, NFTA_SET_ELEM_KEY_END, &last);
-    }
-    if let Some(data) = data {
-        writer.nested(NFTA_SET_ELEM_DATA, |writer| write_data(writer, data));
-    }
-    if let Some(comment) = comment {
-        let data = wire::comment_user_data(UDATA_COMMENT, bounded_comment(comment)?);
-        writer.bytes(NFTA_SET_ELEM_USERDATA, &data);
-    }
-    let mut elements = vec![writer.bytes];
-    if interval && parts.len() == 1 {
-        elements.extend(bytes::successor(&last).map(|end| encode_end(&end)));
-    }
-    Ok(elements)
+    Ok(())
 }
 
 /// Bytes of the sixteen registers.
 const KEY_LIMIT: usize = 64;
 
 fn check_parts(key: &Key, interval: bool) -> Result<(), EncodeError> {
+    if bytes::concatenated_length(key.0.iter().map(Part::first)) > KEY_LIMIT {
+        return Err(EncodeError::KeyTooLong(key.to_string()));
+    }
     for part in &key.0 {
         let ranged = match part {
             Part::One(_) => false,
@@ -280,24 +297,27 @@ fn check_parts(key: &Key, interval: bool) -> Result<(), EncodeError> {
 }
 
 /// The element behind an interval.
-fn encode_end(key: &[u8]) -> Vec<u8> {
-    let mut writer = Writer::default();
+fn write_end(writer: &mut Writer, key: &[u8]) {
     writer.be32(NFTA_SET_ELEM_FLAGS, NFT_SET_ELEM_INTERVAL_END);
-    write_key(&mut writer, NFTA_SET_ELEM_KEY, key);
-    writer.bytes
+    writer.nested(NFTA_SET_ELEM_KEY, |writer| {
+        writer.bytes(NFTA_DATA_VALUE, key)
+    });
 }
 
-fn write_key(writer: &mut Writer, kind: u16, key: &[u8]) {
-    writer.nested(kind, |writer| writer.bytes(NFTA_DATA_VALUE, key));
+fn write_key<'v>(writer: &mut Writer, kind: u16, key: impl ExactSizeIterator<Item = &'v Value>) {
+    writer.nested(kind, |writer| write_values(writer, key));
+}
+
+fn write_values<'v>(writer: &mut Writer, values: impl ExactSizeIterator<Item = &'v Value>) {
+    writer.attribute(NFTA_DATA_VALUE, |writer| {
+        bytes::concatenate(values, &mut writer.bytes);
+    });
 }
 
 fn write_data(writer: &mut Writer, data: &Data) {
     match data {
         Data::Verdict(verdict) => write_verdict(writer, verdict),
-        Data::Values(values) => {
-            let data = bytes::concatenated(values.iter());
-            writer.bytes(NFTA_DATA_VALUE, &data);
-        }
+        Data::Values(values) => write_values(writer, values.iter()),
     }
 }
 
