@@ -14,7 +14,7 @@ use weft_core::zones::Zones;
 use weft_core::zones::answer::{Ask, Outcome, Question, Section, Sections};
 use weft_core::zones::record::RecordType;
 
-use crate::message::{HEADER, OPT_LENGTH, PLAIN_LIMIT, Transport, UDP_LIMIT};
+use crate::message::{self, HEADER, OPT_LENGTH, PLAIN_LIMIT, Transport, UDP_LIMIT};
 use crate::upstream::{Reply, Upstream};
 use crate::wire::count;
 
@@ -115,6 +115,11 @@ fn judge(packet: &[u8], header: &Header) -> Result<Message, (u16, Option<Message
     } = header.counts;
     let malformed = ResponseCode::FormErr.into();
     if queries != 1 || answers != 0 || authorities != 0 || additionals > 2 {
+        return Err((malformed, None));
+    }
+    // The library lets bytes behind the last record and halves of options pass.
+    if matches!(message::read(packet), message::Message::Refuse { code, .. } if code == message::Code::FORMERR)
+    {
         return Err((malformed, None));
     }
     let message = Message::from_vec(packet).map_err(|_| (malformed, None))?;
