@@ -281,3 +281,34 @@ fn anonymous() -> f64 {
     let kib = line.trim().trim_end_matches(" kB").parse::<f64>();
     kib.unwrap_or_default() / 1024.0
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::conformance::services::packets::namespace::Namespace;
+
+    /// Needs root. Messages and dumps of one change, among so many Services.
+    fn change_among(services: usize) -> (Vec<usize>, u64) {
+        let namespace = Namespace::new("bench").unwrap();
+        let work = move || {
+            let frontend = "10.96.77.77:7070".parse().unwrap();
+            let mut engine = Engine::new(frontend, Load::new(services, 2)).unwrap();
+            let mut random = Random::new(3);
+            let mut changes: Vec<usize> = (0..40)
+                .map(|_| engine.change(&mut random).unwrap().messages)
+                .collect();
+            changes.sort_unstable();
+            changes.dedup();
+            (changes, engine.dumps())
+        };
+        namespace.run(work).unwrap()
+    }
+
+    #[test]
+    fn a_change_among_many_services_is_as_many_messages_as_among_few_and_asks_for_nothing() {
+        let (few, many) = (change_among(20), change_among(2000));
+        assert_eq!(few.1 + many.1, 0);
+        assert!(few.0.last() <= Some(&16), "{few:?}");
+        assert_eq!(few.0.last(), many.0.last(), "{few:?} {many:?}");
+    }
+}
