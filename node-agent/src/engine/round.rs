@@ -285,7 +285,7 @@ impl Engine {
         if self.told.is_old {
             next.push(*report);
         }
-        next.extend(self.balancer.as_ref().and_then(Balancer::retry));
+        next.extend(self.balancer.as_ref().and_then(Balancer::next));
         if self.cluster.is_none() && !self.fell_back {
             next.push(self.started + super::cluster::SNAPSHOT_AFTER);
         }

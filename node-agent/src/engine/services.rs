@@ -27,6 +27,8 @@ use crate::watch::Update;
 
 /// After a failure.
 const RETRY: Duration = Duration::from_secs(1);
+/// Between two sets of an audit, and as much more as four times what one took: updates come first.
+const AUDIT_PAUSE: Duration = Duration::from_millis(50);
 /// So many trigger times are kept while nothing can be committed.
 const TRIGGERS: usize = 16_384;
 
@@ -120,6 +122,9 @@ pub(super) struct Balancer {
     known: bool,
     /// The last attempt failed: the next one is then.
     retry: Option<Instant>,
+    /// Sets that an audit has not looked at, and when it looks at the next.
+    unaudited: Vec<(Bulk, Family)>,
+    audit: Instant,
     /// What was heard, and what of it was told to be in the kernel.
     heard: Heard,
     told: Heard,
@@ -149,6 +154,8 @@ impl Balancer {
             adopted: false,
             known: false,
             retry: None,
+            unaudited: Vec::new(),
+            audit: Instant::now(),
             heard: Heard::default(),
             told: Heard::default(),
             triggers: Vec::new(),
@@ -157,9 +164,15 @@ impl Balancer {
         }
     }
 
-    /// When to try again what failed.
-    pub(super) fn retry(&self) -> Option<Instant> {
-        self.retry
+    /// When there is something to do without having heard of it.
+    pub(super) fn next(&self) -> Option<Instant> {
+        let audit = (self.known && !self.unaudited.is_empty()).then_some(self.audit);
+        self.retry.into_iter().chain(audit).min()
+    }
+
+    /// Elements are to be compared with the kernel's, a set at a time, between updates.
+    pub(super) fn audit(&mut self) {
+        self.unaudited = sets().collect();
     }
 
     /// Takes note of what the API says.
@@ -325,6 +338,7 @@ impl Engine {
         balancer.retry = None;
         let before = kernel.effort();
         if balancer.known && !balancer.services.is_dirty() {
+            audit_one(balancer, kernel, start);
             self.balanced(start, before, false);
             return Ok(());
         }
@@ -388,6 +402,9 @@ impl Engine {
             return Ok(Err(error.to_string()));
         }
         balancer.known = true;
+        if whole {
+            balancer.unaudited.clear();
+        }
         balancer.services.committed();
         self.faults.pass(FaultPoint::Balanced)?;
         self.connections
@@ -481,6 +498,33 @@ fn adopt(balancer: &mut Balancer, kernel: &mut Kernel) -> Result<bool, Error> {
         }
     }
     Ok(nothing)
+}
+
+/// Compares one set of an audit, if it is time for one. Where something is wrong, all are compared and
+/// put right at once.
+fn audit_one(balancer: &mut Balancer, kernel: &mut Kernel, start: Instant) {
+    if balancer.audit > start {
+        return;
+    }
+    let Some((bulk, family)) = balancer.unaudited.pop() else {
+        return;
+    };
+    let is_right = match kernel.nft.read_set(names::TABLE, bulk.name(family)) {
+        Ok(set) => {
+            let have = set.map(|set| set.elements).unwrap_or_default();
+            let repair = balancer
+                .services
+                .audit((bulk, family), &mut have.into_iter());
+            repair.additions.is_empty() && repair.removals.is_empty()
+        }
+        Err(_) => false,
+    };
+    if !is_right {
+        balancer.known = false;
+        balancer.retry = Some(start);
+    }
+    let took = start.elapsed();
+    balancer.audit = start + took + AUDIT_PAUSE + 4 * took;
 }
 
 /// Makes every set right, whatever is in it: what is used first, what is unused last.
