@@ -146,11 +146,15 @@ fn ask_all(server: &Server, case: &weft_dns::conformance::Case) -> Vec<(Path, Op
 #[test]
 fn every_case_agrees_over_udp_and_tcp() {
     let judge = |suite: weft_dns::conformance::Suite| {
-        let mut server: Option<(usize, Server)> = None;
+        // The zones are kept, so that others do not come to be at their place in memory.
+        let mut server: Option<(Arc<_>, Server)> = None;
         let judged = judge(&suite, |served, case| {
-            let id = Arc::as_ptr(&served.zones) as usize;
-            if server.as_ref().is_none_or(|(known, _)| *known != id) {
-                server = Some((id, Server::start(served, 1)));
+            let zones = &served.zones;
+            if server
+                .as_ref()
+                .is_none_or(|(known, _)| !Arc::ptr_eq(known, zones))
+            {
+                server = Some((Arc::clone(zones), Server::start(served, 1)));
             }
             server
                 .as_ref()
