@@ -261,7 +261,7 @@ impl NftSocket {
         ] {
             self.dump(request, &mut reader)?;
         }
-        if self.generation()? != before {
+        if self.generation()? != before || !reader.is_whole() {
             return Err(netlink::Error::Interrupted.into());
         }
         Ok(reader.finish().sets.remove(set))
@@ -282,7 +282,7 @@ impl NftSocket {
         for set in sets.iter().filter(|set| !without(set)) {
             self.dump(Request::Elements { table: name, set }, &mut reader)?;
         }
-        if self.generation()? != before {
+        if self.generation()? != before || !reader.is_whole() {
             return Err(netlink::Error::Interrupted.into());
         }
         let owner_port = reader.owner_port();

@@ -30,6 +30,23 @@ fn a_table_comes_back_from_its_encoding() {
 }
 
 #[test]
+fn a_dump_that_has_an_element_twice_is_not_whole() {
+    let bytes = encoded(&sample::table());
+    let mut reader = Reader::new("sample");
+    let mut elements = None;
+    for message in decode::messages(&bytes) {
+        let message = message.unwrap();
+        if matches!(message.content, Content::New(Object::Elements(_))) {
+            elements = Some(message.clone());
+        }
+        reader.add(message).unwrap();
+    }
+    assert!(reader.is_whole());
+    reader.add(elements.unwrap()).unwrap();
+    assert!(!reader.is_whole());
+}
+
+#[test]
 fn another_table_does_not_come_back() {
     let bytes = encoded(&sample::table());
     assert_eq!(decoded("other", &bytes), Table::default());

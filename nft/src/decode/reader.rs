@@ -3,7 +3,7 @@
 //! What the model does not know is not lost but becomes something that no compiler wants: a rule
 //! with an unknown statement, a set without a key. A difference to the wanted table removes it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use super::object::{RawElement, RawElements};
 use super::{Content, DecodeError, Message, Object, RawChain, RawRule, RawSet, expression, set};
@@ -59,6 +59,21 @@ impl Reader {
     #[must_use]
     pub fn owner_port(&self) -> Option<u32> {
         self.owner_port
+    }
+
+    /// Whether no element was listed twice.
+    ///
+    /// The kernel goes on in a dump by counting elements. Where a hash table grows meanwhile, as it does for a moment
+    /// after many were added, their order changes: some come twice, and as many are missing. The kernel does not
+    /// mark such a dump as interrupted.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        let distinct = |elements: &[RawElement]| {
+            let keys = elements.iter();
+            let keys = keys.map(|element| (&element.key, &element.key_end, element.is_end));
+            keys.collect::<HashSet<_>>().len() == elements.len()
+        };
+        self.elements.values().all(|elements| distinct(elements))
     }
 
     /// The table, or one without a name if there is none.
