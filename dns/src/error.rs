@@ -6,17 +6,12 @@ use std::path::PathBuf;
 /// Why the server cannot start or go on.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The client of the API server cannot be made.
-    #[error("failed to set up the client of the API server")]
-    Configuration(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// An address of the API server that is none.
-    #[error(
-        "{value:?} is not an address of an API server: write host:port, such as 192.0.2.1:6443"
-    )]
-    ApiServerAddress {
-        /// The value.
-        value: String,
-    },
+    /// What every program starts with.
+    #[error(transparent)]
+    Start(#[from] weft_daemon::error::Error),
+    /// The client of the servers that names outside are asked of.
+    #[error("failed to set up the client of the name servers")]
+    Forwarder(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// A port that cannot be opened.
     #[error("failed to listen on {address}")]
     Listen {

@@ -4,7 +4,6 @@
 //! answer the same, so that each proves the other.
 
 pub mod cache;
-pub mod client;
 pub mod conformance;
 pub mod error;
 pub mod fast;
@@ -21,7 +20,6 @@ pub mod settings;
 pub mod slow;
 pub mod snapshot;
 pub mod state;
-pub mod telemetry;
 pub mod upstream;
 pub mod watch;
 pub mod wire;

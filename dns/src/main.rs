@@ -1,13 +1,14 @@
 //! `weft-dns`: parses arguments, starts telemetry, and does what the first argument says.
 
 use clap::{CommandFactory, Parser};
+use weft_daemon::telemetry;
 use weft_dns::settings::{Cli, Command};
-use weft_dns::{query, run, telemetry};
+use weft_dns::{query, run};
 
 fn main() -> anyhow::Result<()> {
     match Cli::parse().command {
         Command::Run(settings) => {
-            telemetry::start(&settings.log, settings.log_format)?;
+            telemetry::start(&settings.log, settings.log_format, "weft_dns")?;
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
                 .build()?;

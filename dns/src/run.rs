@@ -5,14 +5,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
 
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use weft_core::zones::config::{Config, ConfigSpec, PodMode};
+use weft_daemon::{client, probes, termination};
 
 use crate::error::Error;
 use crate::forward::{self, Forwarder, Policy};
-use crate::health::{self, Health, Readiness};
+use crate::health::{Health, Readiness};
 use crate::metrics::Metrics;
 use crate::resolv_conf;
 use crate::server::queue::Queue;
@@ -61,11 +61,11 @@ pub async fn run(settings: RunSettings) -> Result<(), Error> {
     ));
     let mut tasks = JoinSet::new();
     serve(&settings, &served, &mut tasks)?;
-    tasks.spawn(health::serve(
-        health::listen(settings.health_port).await?,
+    tasks.spawn(probes::serve(
+        probes::listen(settings.health_port).await?,
         Arc::clone(&health),
     ));
-    let client = crate::client::client(&settings.api).await?;
+    let client = client::client(&settings.api).await?;
     let (sender, updates) = mpsc::channel(WAITING);
     watch::start(&client, &config, watched, &sender, &metrics, &mut tasks);
     drop(sender);
@@ -125,7 +125,7 @@ fn upstream(settings: &RunSettings, metrics: &Arc<Metrics>) -> Result<Upstream, 
         return Ok(Upstream::None);
     }
     let forwarder = Forwarder::new(others, Policy::Sequential, Arc::clone(metrics))
-        .map_err(|error| Error::Configuration(error.into()))?;
+        .map_err(|error| Error::Forwarder(error.into()))?;
     Ok(Upstream::Forward(Arc::new(forwarder)))
 }
 
@@ -265,17 +265,4 @@ async fn end(settings: &RunSettings, health: &Health) {
         "stopping; serving on until nobody asks here any more"
     );
     tokio::time::sleep(settings.lame_duck()).await;
-}
-
-async fn termination() {
-    let (Ok(mut term), Ok(mut int)) = (
-        signal(SignalKind::terminate()),
-        signal(SignalKind::interrupt()),
-    ) else {
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = term.recv() => {}
-        _ = int.recv() => {}
-    }
 }

@@ -5,7 +5,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
+use weft_daemon::client::ApiSettings;
+use weft_daemon::telemetry::LogFormat;
 
 /// The DNS server of Weftnet.
 #[derive(Debug, Parser)]
@@ -49,18 +51,6 @@ pub struct QuerySettings {
     /// Seconds to wait.
     #[arg(long, default_value_t = 3)]
     pub timeout: u64,
-}
-
-/// How to reach the API server.
-#[derive(Clone, Debug, Args)]
-pub struct ApiSettings {
-    /// A kubeconfig file. Without it: the service account of the pod.
-    #[arg(long, env = "KUBECONFIG")]
-    pub kubeconfig: Option<PathBuf>,
-    /// Addresses of the API server, host:port, comma-separated; the next is tried when one fails.
-    /// Without it: the address in the kubeconfig, or the Service `kubernetes`.
-    #[arg(long, env = "WEFT_API_SERVER", value_delimiter = ',')]
-    pub api_server: Vec<String>,
 }
 
 /// How to serve.
@@ -109,15 +99,6 @@ impl RunSettings {
     pub fn lame_duck(&self) -> Duration {
         Duration::from_secs(self.lame_duck)
     }
-}
-
-/// Form of the log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum LogFormat {
-    /// Lines for people.
-    Text,
-    /// One JSON object per line.
-    Json,
 }
 
 /// An address with a port, or one whose port is 53.

@@ -1,13 +1,14 @@
 //! The program `weft-operator`: arguments, telemetry, run.
 
 use clap::{CommandFactory, Parser};
+use weft_daemon::telemetry;
+use weft_operator::run;
 use weft_operator::settings::{Cli, Command};
-use weft_operator::{run, telemetry};
 
 fn main() -> anyhow::Result<()> {
     match Cli::parse().command {
         Command::Run(settings) => {
-            telemetry::start(&settings.log, settings.log_format)?;
+            telemetry::start(&settings.log, settings.log_format, "weft_operator")?;
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
                 .build()?;

@@ -7,16 +7,16 @@ use std::time::Duration;
 
 use k8s_openapi::jiff::Timestamp;
 use kube::Client;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
+use weft_daemon::{client, probes, termination};
 
 use crate::apply::{Applier, Outcome};
 use crate::compile::compile;
 use crate::diff::{Change, diff};
 use crate::error::Error;
-use crate::health::{self, Health};
+use crate::health::Health;
 use crate::leader::{Elector, Leadership};
 use crate::metrics::WriteLabels;
 use crate::patience::Patience;
@@ -40,15 +40,15 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 /// # Errors
 /// The configuration or the port cannot be used, or a background task ended.
 pub async fn run(settings: RunSettings) -> Result<(), Error> {
-    let client = crate::client::client(&settings).await?;
+    let client = client::client(&settings.api).await?;
     let identity = settings.identity.clone().unwrap_or_else(|| {
         let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
         format!("{}_{}", host.trim(), std::process::id())
     });
     let health = Arc::new(Health::default());
-    let listener = health::listen(settings.health_port).await?;
+    let listener = probes::listen(settings.health_port).await?;
     let mut tasks = JoinSet::new();
-    tasks.spawn(health::serve(listener, Arc::clone(&health)));
+    tasks.spawn(probes::serve(listener, Arc::clone(&health)));
 
     let (elector, leadership) = Elector::new(
         client.clone(),
@@ -264,17 +264,4 @@ fn next_deadline(snapshot: &Snapshot) -> Duration {
 /// Conditions have whole seconds: what is written is what is read back.
 fn whole_seconds(now: Timestamp) -> Timestamp {
     Timestamp::from_second(now.as_second()).unwrap_or(now)
-}
-
-async fn termination() {
-    let (Ok(mut term), Ok(mut int)) = (
-        signal(SignalKind::terminate()),
-        signal(SignalKind::interrupt()),
-    ) else {
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = term.recv() => {}
-        _ = int.recv() => {}
-    }
 }

@@ -1,10 +1,11 @@
 //! The command line: what an administrator may set, with the defaults and the environment
 //! variables that the chart uses.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
+use weft_daemon::client::ApiSettings;
+use weft_daemon::telemetry::LogFormat;
 
 /// Cluster-wide controllers of Weftnet: pools, overlays, blocks, nodes.
 #[derive(Debug, Parser)]
@@ -32,13 +33,9 @@ pub enum Command {
 /// How to run.
 #[derive(Clone, Debug, Args)]
 pub struct RunSettings {
-    /// A kubeconfig file. Without it: the service account of the pod.
-    #[arg(long, env = "KUBECONFIG")]
-    pub kubeconfig: Option<PathBuf>,
-    /// Addresses of the API server, host:port, comma-separated; the next is tried when one fails.
-    /// Without it: the address in the kubeconfig, or the Service `kubernetes`.
-    #[arg(long, env = "WEFT_API_SERVER", value_delimiter = ',')]
-    pub api_server: Vec<String>,
+    /// The API server.
+    #[command(flatten)]
+    pub api: ApiSettings,
     /// Namespace of the Lease.
     #[arg(long, env = "POD_NAMESPACE", default_value = "kube-system")]
     pub namespace: String,
@@ -67,15 +64,6 @@ pub struct RunSettings {
     /// Form of the log.
     #[arg(long, env = "WEFT_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
-}
-
-/// Form of the log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum LogFormat {
-    /// Lines for people.
-    Text,
-    /// One JSON object per line.
-    Json,
 }
 
 /// A duration as Kubernetes writes it: `5m`, `1h30m`, `90s`, `500ms`.

@@ -2,20 +2,28 @@
 
 use std::io::IsTerminal;
 
+use clap::ValueEnum;
 use tracing_subscriber::EnvFilter;
 
-use crate::settings::LogFormat;
+/// Form of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// Lines for people.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
 
-/// Starts logging to standard error.
+/// Starts logging to standard error. `target` is the module that an error names in its example.
 ///
 /// # Errors
 /// A filter that cannot be read.
-pub fn start(filter: &str, format: LogFormat) -> anyhow::Result<()> {
+pub fn start(filter: &str, format: LogFormat, target: &str) -> anyhow::Result<()> {
     // What a request met with is said once, by whoever sent it.
     let quiet = format!("kube_client=off,kube_runtime=off,tower=off,{filter}");
     let filter = EnvFilter::try_new(quiet).map_err(|error| {
         anyhow::anyhow!(
-            "--log {filter:?} cannot be read ({error}): write info, debug, or weft_dns=debug"
+            "--log {filter:?} cannot be read ({error}): write info, debug, or {target}=debug"
         )
     })?;
     let builder = tracing_subscriber::fmt()

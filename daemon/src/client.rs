@@ -1,28 +1,41 @@
 //! The client: from settings to one that reaches the API server without any Service, and tries the
 //! next address when one fails.
 
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use clap::Args;
 use kube::client::Body;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use tower::{BoxError, Service};
 
 use crate::error::Error;
-use crate::settings::RunSettings;
 
 /// A server that does not take a connection within this is left for the next.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How to reach the API server.
+#[derive(Clone, Debug, Args)]
+pub struct ApiSettings {
+    /// A kubeconfig file. Without it: the service account of the pod.
+    #[arg(long, env = "KUBECONFIG")]
+    pub kubeconfig: Option<PathBuf>,
+    /// Addresses of the API server, host:port, comma-separated; the next is tried when one fails.
+    /// Without it: the address in the kubeconfig, or the Service `kubernetes`.
+    #[arg(long, env = "WEFT_API_SERVER", value_delimiter = ',')]
+    pub api_server: Vec<String>,
+}
 
 /// The client that settings ask for.
 ///
 /// # Errors
 /// No configuration, or an address that is none.
-pub async fn client(settings: &RunSettings) -> Result<Client, Error> {
+pub async fn client(settings: &ApiSettings) -> Result<Client, Error> {
     let config = match &settings.kubeconfig {
         Some(path) => {
             let file =
