@@ -28,7 +28,7 @@ use ipnet::IpNet;
 
 use crate::view::Family;
 
-pub use audit::Repair;
+pub use audit::{Audit, Repair};
 pub use batches::Batches;
 pub use bulk::{Bulk, clients};
 pub use changes::{Changes, Endpoints, Health, NoLocalEndpoints, StaleFlows};

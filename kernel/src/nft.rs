@@ -10,9 +10,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use netlink_sys::protocols::NETLINK_NETFILTER;
 use nix::errno::Errno;
-use weft_nft::decode::{Content, Object, Reader};
+use weft_nft::decode::{Content, DecodeError, Message, Object, Reader};
 use weft_nft::encode::{self, Encoded, Request};
-use weft_nft::{Batch, Change, Set, Table, TableFlags};
+use weft_nft::{Batch, Change, Element, Key, Table, TableFlags};
 
 use crate::netlink::{self, Transport};
 
@@ -234,37 +234,56 @@ impl NftSocket {
         }
     }
 
-    /// Reads one set with its elements; none if there is no such set.
+    /// Reads the elements of one set as they come, without holding them all; none if there is no such set.
+    ///
+    /// A reading that turns out not to be whole, because the ruleset changed or the kernel listed an
+    /// element twice, is begun anew with another `begin`.
     ///
     /// # Errors
     /// When the socket fails, or the ruleset changes faster than it can be read.
-    pub fn read_set(&mut self, table: &str, set: &str) -> Result<Option<Set>, Error> {
+    pub fn fold_set<T>(
+        &mut self,
+        table: &str,
+        set: &str,
+        mut begin: impl FnMut() -> T,
+        mut each: impl FnMut(&mut T, Key, Element),
+    ) -> Result<Option<T>, Error> {
         let mut last = netlink::Error::Interrupted;
         for _ in 0..READ_ATTEMPTS {
-            match self.read_set_once(table, set) {
+            let mut folded = begin();
+            match self.fold_once(table, set, &mut |key, element| {
+                each(&mut folded, key, element);
+            }) {
                 Err(Error::Socket(
                     error @ (netlink::Error::Interrupted | netlink::Error::Lost),
                 )) => last = error,
-                done => return done,
+                Err(error) => return Err(error),
+                Ok(is_there) => return Ok(is_there.then_some(folded)),
             }
         }
         Err(last.into())
     }
 
-    fn read_set_once(&mut self, table: &str, set: &str) -> Result<Option<Set>, Error> {
+    fn fold_once(
+        &mut self,
+        table: &str,
+        set: &str,
+        each: &mut dyn FnMut(Key, Element),
+    ) -> Result<bool, Error> {
         let before = self.generation()?;
         let mut reader = Reader::new(table);
-        for request in [
-            Request::Tables,
-            Request::Sets { table },
-            Request::Elements { table, set },
-        ] {
-            self.dump(request, &mut reader)?;
-        }
-        if self.generation()? != before || !reader.is_whole() {
+        self.dump(Request::Sets { table }, &mut |message| reader.add(message))?;
+        let Some(mut elements) = reader.elements_of(set) else {
+            return Ok(false);
+        };
+        self.dump(Request::Elements { table, set }, &mut |message| {
+            elements.add(message, each)
+        })?;
+        elements.finish(each);
+        if self.generation()? != before || !elements.is_whole() {
             return Err(netlink::Error::Interrupted.into());
         }
-        Ok(reader.finish().sets.remove(set))
+        Ok(true)
     }
 
     fn read_once(&mut self, name: &str, without: impl Fn(&str) -> bool) -> Result<Found, Error> {
@@ -276,11 +295,13 @@ impl NftSocket {
             Request::Sets { table: name },
             Request::Rules { table: name },
         ] {
-            self.dump(request, &mut reader)?;
+            self.dump(request, &mut |message| reader.add(message))?;
         }
         let sets: Vec<String> = reader.set_names().map(str::to_owned).collect();
         for set in sets.iter().filter(|set| !without(set)) {
-            self.dump(Request::Elements { table: name, set }, &mut reader)?;
+            self.dump(Request::Elements { table: name, set }, &mut |message| {
+                reader.add(message)
+            })?;
         }
         if self.generation()? != before || !reader.is_whole() {
             return Err(netlink::Error::Interrupted.into());
@@ -292,7 +313,11 @@ impl NftSocket {
         })
     }
 
-    fn dump(&mut self, request: Request<'_>, reader: &mut Reader) -> Result<(), Error> {
+    fn dump(
+        &mut self,
+        request: Request<'_>,
+        take: &mut dyn FnMut(Message) -> Result<(), DecodeError>,
+    ) -> Result<(), Error> {
         self.dumps += 1;
         let sequence = self.transport.take_sequences(1);
         self.transport.drain();
@@ -323,7 +348,7 @@ impl NftSocket {
                         .into());
                     }
                     _ if message.interrupted => return Err(netlink::Error::Interrupted.into()),
-                    _ => reader.add(message)?,
+                    _ => take(message)?,
                 }
             }
         }
@@ -339,7 +364,7 @@ impl NftSocket {
             for message in weft_nft::decode::messages(datagram) {
                 match message? {
                     message if message.sequence != sequence => {}
-                    weft_nft::decode::Message {
+                    Message {
                         content: Content::New(Object::Generation { id, .. }),
                         ..
                     } => return Ok(id),

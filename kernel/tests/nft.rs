@@ -73,6 +73,50 @@ fn what_is_read_back_is_what_was_committed() {
 }
 
 #[test]
+fn elements_told_one_by_one_are_those_of_the_table() {
+    let node = Namespace::new();
+    let mut socket = open(&node);
+    let mut want = table(TableFlags::default(), 20_000);
+    let range = |first: u8, last: u8| {
+        let [first, last] = [first, last].map(|last| Value::from(IpAddr::from([10, 1, 0, last])));
+        weft_nft::Part::range(first, last)
+    };
+    let port = weft_nft::Part::One(Value::InetService(80));
+    for (name, types, keys) in [
+        (
+            "ranges",
+            vec![Type::Ipv4Addr],
+            [Key(vec![range(1, 9)]), Key(vec![range(10, 10)])],
+        ),
+        (
+            "ports",
+            vec![Type::Ipv4Addr, Type::InetService],
+            [
+                Key(vec![range(1, 9), port.clone()]),
+                Key(vec![range(10, 255), port]),
+            ],
+        ),
+    ] {
+        let elements = keys.map(|key| (key, Element::default().with_comment("of a pod")));
+        let set = Set::new(types).with_intervals().with_elements(elements);
+        want.sets.insert(name.to_owned(), set);
+    }
+    make(&mut socket, &want);
+    let mut read = |set: &str| {
+        let insert = |all: &mut BTreeMap<Key, Element>, key, element| {
+            assert_eq!(all.insert(key, element), None);
+        };
+        socket
+            .fold_set("weftnet", set, BTreeMap::new, insert)
+            .unwrap()
+    };
+    for (name, set) in &want.sets {
+        assert!(read(name).as_ref() == Some(&set.elements), "{name}");
+    }
+    assert_eq!(read("nodes"), None);
+}
+
+#[test]
 fn a_refusal_names_the_change_and_leaves_nothing() {
     let node = Namespace::new();
     let mut socket = open(&node);

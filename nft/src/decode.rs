@@ -7,11 +7,13 @@ use crate::TableFlags;
 use crate::uapi::*;
 use crate::wire::{Attributes, NFGEN_HEADER, NFPROTO_INET, NLMSG_HEADER, text};
 
+mod elements;
 mod expression;
 mod object;
 mod reader;
 mod set;
 
+pub use elements::ElementReader;
 pub use object::{RawChain, RawElements, RawRule, RawSet, UnknownBase};
 pub use reader::Reader;
 

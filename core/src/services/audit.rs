@@ -1,8 +1,8 @@
 //! What makes a set's elements right, whatever the kernel holds.
 //!
-//! At start, and now and then, each set is read once. To hold two lists of half a million elements
-//! beside each other would take more memory than all the rest of the agent, so the wanted elements
-//! are held as fingerprints, and those that are missing are rendered a second time.
+//! At start, and now and then, each set is read once. To hold lists of half a million elements would
+//! take more memory than all the rest of the agent, so what the kernel holds is looked at as it is
+//! read, against fingerprints of what is wanted, and what is missing is rendered a second time.
 
 use std::collections::hash_map::DefaultHasher;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -27,37 +27,67 @@ pub struct Repair {
     pub removals: Vec<Batch>,
 }
 
+/// What is seen of one set in the kernel, beside what is wanted.
+#[derive(Clone, Debug)]
+pub struct Audit<'s> {
+    services: &'s Services,
+    set: (Bulk, Family),
+    /// Fingerprints of what is wanted and was not seen yet.
+    marks: HashMap<u64, u64>,
+    /// Seen, and not wanted.
+    extra: BTreeSet<Key>,
+    /// Seen, and wanted otherwise.
+    other: BTreeSet<Key>,
+}
+
 impl Services {
-    /// What makes a set's elements, as the kernel holds them, right. At start all sets are to be added to in
-    /// the order of [`Bulk::ALL`], and then removed from in the opposite order.
-    pub fn audit(
-        &self,
-        set: (Bulk, Family),
-        have: &mut dyn Iterator<Item = (Key, Element)>,
-    ) -> Repair {
+    /// Begins to compare a set with what the kernel holds. At start all sets are to be added to in the
+    /// order of [`Bulk::ALL`], and then removed from in the opposite order.
+    #[must_use]
+    pub fn audit(&self, set: (Bulk, Family)) -> Audit<'_> {
         let mut wanted = Wanted {
             set,
             marks: HashMap::new(),
         };
         self.render(&mut wanted);
-        let mut marks = wanted.marks;
-        let mut extra = BTreeSet::new();
-        let mut other = BTreeSet::new();
-        for (key, element) in have {
-            let mark = key_mark(&key);
-            match marks.get(&mark) {
-                Some(wanted) if *wanted == element_mark(&element) => drop(marks.remove(&mark)),
-                Some(_) => drop(other.insert(key)),
-                None => drop(extra.insert(key)),
-            }
+        Audit {
+            services: self,
+            set,
+            marks: wanted.marks,
+            extra: BTreeSet::new(),
+            other: BTreeSet::new(),
         }
+    }
+}
+
+impl Audit<'_> {
+    /// The kernel holds this element.
+    pub fn see(&mut self, key: Key, element: &Element) {
+        let mark = key_mark(&key);
+        match self.marks.get(&mark) {
+            Some(wanted) if *wanted == element_mark(element) => drop(self.marks.remove(&mark)),
+            Some(_) => drop(self.other.insert(key)),
+            None => drop(self.extra.insert(key)),
+        }
+    }
+
+    /// All that the kernel holds was seen: what makes it right.
+    #[must_use]
+    pub fn repair(self) -> Repair {
+        let Self {
+            services,
+            set,
+            marks,
+            extra,
+            other,
+        } = self;
         let mut missing = Missing {
             set,
             marks: &marks,
             elements: BTreeMap::new(),
         };
         if !marks.is_empty() {
-            self.render(&mut missing);
+            services.render(&mut missing);
         }
         Repair {
             additions: additions(set, missing.elements, &other),

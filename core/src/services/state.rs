@@ -217,12 +217,11 @@ impl Services {
         self.frame = None;
     }
 
-    /// At start: takes the numbers that a table read from the kernel gave, before the first [`Services::compile`].
-    pub fn adopt(&mut self, set: &str, elements: &mut dyn Iterator<Item = (Key, Element)>) {
+    /// At start: takes the number that an element of the kernel gave. All of them are told before the
+    /// first [`Services::compile`].
+    pub fn adopt(&mut self, set: &str, key: &Key, element: &Element) {
         if let Some((bulk, family)) = Bulk::of(set) {
-            for (key, element) in elements {
-                self.numbers.adopted.take(bulk, family, &key, &element);
-            }
+            self.numbers.adopted.take(bulk, family, key, element);
         }
     }
 

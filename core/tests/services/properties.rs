@@ -9,7 +9,7 @@ use proptest::sample::Index;
 use weft_core::compile;
 use weft_core::services::object::{ServicePort, SliceEndpoint, SlicePort};
 use weft_core::services::{
-    Bulk, Code, ServiceName, ServiceObject, Services, SliceName, SliceObject,
+    Bulk, Code, Repair, ServiceName, ServiceObject, Services, SliceName, SliceObject,
 };
 use weft_core::view::{Family, NodeView, Protocol};
 use weft_nft::trace::{Arrival, Packet, Tracer};
@@ -102,6 +102,16 @@ fn traced(
     }
 }
 
+/// What makes a set right that is as in this table.
+fn audit(services: &Services, set: (Bulk, Family), kernel: &Table) -> Repair {
+    let (bulk, family) = set;
+    let mut audit = services.audit(set);
+    for (key, element) in &kernel.sets[bulk.name(family)].elements {
+        audit.see(key.clone(), element);
+    }
+    audit.repair()
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
@@ -192,13 +202,14 @@ proptest! {
             fresh.set_slice(name, Some(object.clone()));
         }
         for (name, set) in &kernel.sets {
-            fresh.adopt(name, &mut set.elements.clone().into_iter());
+            for (key, element) in &set.elements {
+                fresh.adopt(name, key, element);
+            }
         }
         fresh.compile();
         for bulk in Bulk::ALL {
             for family in Family::ALL {
-                let have = kernel.sets[bulk.name(family)].elements.clone();
-                let repair = fresh.audit((bulk, family), &mut have.into_iter());
+                let repair = audit(&fresh, (bulk, family), &kernel);
                 prop_assert_eq!(repair, Default::default(), "{}", bulk.name(family));
             }
         }
@@ -227,8 +238,7 @@ proptest! {
         let mut removals = Vec::new();
         for bulk in Bulk::ALL {
             for family in Family::ALL {
-                let have = kernel.sets[bulk.name(family)].elements.clone();
-                let repair = services.audit((bulk, family), &mut have.into_iter());
+                let repair = audit(&services, (bulk, family), &kernel);
                 repair.additions.iter().for_each(|batch| kernel.apply(batch).unwrap());
                 removals.extend(repair.removals);
             }

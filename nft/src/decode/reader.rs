@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
+use super::elements::ElementReader;
 use super::object::{RawElement, RawElements};
 use super::{Content, DecodeError, Message, Object, RawChain, RawRule, RawSet, expression, set};
 use crate::{Chain, Rule, Set, Statement, Table, TableFlags};
@@ -53,6 +54,17 @@ impl Reader {
     /// Names of the sets seen so far, whose elements are to be asked for.
     pub fn set_names(&self) -> impl Iterator<Item = &str> {
         self.sets.keys().map(String::as_str)
+    }
+
+    /// A reader for the elements of one of these sets; none if there is no such set.
+    #[must_use]
+    pub fn elements_of(&self, set: &str) -> Option<ElementReader> {
+        let raw = self.sets.get(set)?;
+        Some(ElementReader::new(
+            &self.name,
+            set,
+            raw.definition.clone().unwrap_or_default(),
+        ))
     }
 
     /// Port of the netlink socket that owns the table.

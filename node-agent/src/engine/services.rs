@@ -12,8 +12,8 @@ use std::time::{Duration, Instant, SystemTime};
 use ipnet::IpNet;
 use weft_core::names;
 use weft_core::services::{
-    Bulk, Changes, Config, Frame, NoLocalEndpoints, NodePortAddresses, ServiceName, ServiceObject,
-    Services, SliceName, SliceObject, StaleFlows,
+    Bulk, Changes, Config, Frame, NoLocalEndpoints, NodePortAddresses, Repair, ServiceName,
+    ServiceObject, Services, SliceName, SliceObject, StaleFlows,
 };
 use weft_core::view::{Family, NodeView};
 use weft_kernel::nft::Error;
@@ -492,10 +492,17 @@ fn adopt(balancer: &mut Balancer, kernel: &mut Kernel) -> Result<bool, Error> {
     let mut nothing = true;
     for (bulk, family) in sets() {
         let name = bulk.name(family);
-        if let Some(set) = kernel.nft.read_set(names::TABLE, name)? {
-            nothing &= set.elements.is_empty();
-            balancer.services.adopt(name, &mut set.elements.into_iter());
-        }
+        let services = &mut balancer.services;
+        let found = kernel.nft.fold_set(
+            names::TABLE,
+            name,
+            || false,
+            |any, key, element| {
+                *any = true;
+                services.adopt(name, &key, &element);
+            },
+        )?;
+        nothing &= found != Some(true);
     }
     Ok(nothing)
 }
@@ -509,22 +516,27 @@ fn audit_one(balancer: &mut Balancer, kernel: &mut Kernel, start: Instant) {
     let Some((bulk, family)) = balancer.unaudited.pop() else {
         return;
     };
-    let is_right = match kernel.nft.read_set(names::TABLE, bulk.name(family)) {
-        Ok(set) => {
-            let have = set.map(|set| set.elements).unwrap_or_default();
-            let repair = balancer
-                .services
-                .audit((bulk, family), &mut have.into_iter());
-            repair.additions.is_empty() && repair.removals.is_empty()
-        }
-        Err(_) => false,
-    };
+    let is_right = repair(balancer, kernel, (bulk, family))
+        .is_ok_and(|repair| repair.additions.is_empty() && repair.removals.is_empty());
     if !is_right {
         balancer.known = false;
         balancer.retry = Some(start);
     }
     let took = start.elapsed();
     balancer.audit = start + took + AUDIT_PAUSE + 4 * took;
+}
+
+/// What makes one set right, whatever the kernel holds.
+fn repair(balancer: &Balancer, kernel: &mut Kernel, set: (Bulk, Family)) -> Result<Repair, Error> {
+    let services = &balancer.services;
+    let (bulk, family) = set;
+    let seen = kernel.nft.fold_set(
+        names::TABLE,
+        bulk.name(family),
+        || services.audit(set),
+        |audit, key, element| audit.see(key, &element),
+    )?;
+    Ok(seen.unwrap_or_else(|| services.audit(set)).repair())
 }
 
 /// Makes every set right, whatever is in it: what is used first, what is unused last.
@@ -535,13 +547,10 @@ fn compare(
 ) -> Result<Result<(), Error>, Killed> {
     let mut removals = Vec::new();
     for (bulk, family) in sets() {
-        let have = match kernel.nft.read_set(names::TABLE, bulk.name(family)) {
-            Ok(set) => set.map(|set| set.elements).unwrap_or_default(),
+        let repair = match repair(balancer, kernel, (bulk, family)) {
+            Ok(repair) => repair,
             Err(error) => return Ok(Err(error)),
         };
-        let repair = balancer
-            .services
-            .audit((bulk, family), &mut have.into_iter());
         if let Err(error) = kernel.nft.commit_all(&repair.additions) {
             return Ok(Err(error));
         }
