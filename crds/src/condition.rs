@@ -101,4 +101,12 @@ pub mod reason {
     pub const ADDRESS_IN_USE: &str = "AddressInUse";
     /// Encapsulation takes some of the device's MTU.
     pub const ENCAPSULATION: &str = "Encapsulation";
+    /// A zone's name, records or rules that cannot be used.
+    pub const INVALID_ZONE: &str = "InvalidZone";
+    /// A zone file that is not there, or has no label that says so.
+    pub const SOURCE_NOT_FOUND: &str = "SourceNotFound";
+    /// Another zone of the same name answers the same clients.
+    pub const SHADOWED: &str = "Shadowed";
+    /// A zone asks the cluster's own DNS for its names.
+    pub const LOOP: &str = "Loop";
 }

@@ -3,7 +3,7 @@
 use kube::CustomResourceExt;
 use serde_json::{Value, json};
 
-use crate::{IPBlock, IPPool, NodeNetwork, NodeReport, Overlay, PodAddress};
+use crate::{DnsZone, IPBlock, IPPool, NodeNetwork, NodeReport, Overlay, PodAddress};
 
 /// Name (`ippools.weftnet.dev`) and YAML of each definition, in a fixed order.
 ///
@@ -17,6 +17,7 @@ pub fn definitions() -> Result<Vec<(String, String)>, String> {
         to_yaml(&NodeNetwork::crd()),
         to_yaml(&NodeReport::crd()),
         to_yaml(&PodAddress::crd()),
+        to_yaml(&DnsZone::crd()),
     ]
     .into_iter()
     .collect()

@@ -6,6 +6,8 @@
 
 mod condition;
 mod definitions;
+mod dns_zone;
+mod dns_zone_body;
 mod ip_block;
 mod ip_pool;
 mod node_network;
@@ -15,6 +17,12 @@ mod pod_address;
 
 pub use condition::{ConditionStatus, ConditionType, reason};
 pub use definitions::definitions;
+pub use dns_zone::{DnsZone, DnsZoneSpec, DnsZoneStatus, OnMiss, ZoneAudience, ZoneType, ZoneView};
+pub use dns_zone_body::{
+    AuthoritativeBody, BlockAnswer, ConfigMapRef, DelegationServer, ForwardBody, ForwardCache,
+    ForwardPolicy, ForwardUpstream, PolicyAction, PolicyBody, PolicyRule, ServiceRef,
+    UpstreamProtocol, ZoneDelegation, ZoneRecord, ZoneSource,
+};
 pub use ip_block::{BlockState, IPBlock, IPBlockSpec};
 pub use ip_pool::{
     FamilyUsage, IPPool, IPPoolSpec, IPPoolStatus, NatMode, NatOutgoing, OverlayRef, PoolCidr,
