@@ -6,33 +6,45 @@
 //! cluster's names are.
 
 pub mod answer;
+pub mod audience;
 mod builtin;
+pub mod clients;
 pub mod cluster;
 pub mod config;
+pub mod directory;
 pub mod file;
+pub mod forward;
 pub mod input;
 pub mod name;
+pub mod object;
+pub mod policy;
 pub mod record;
 mod resolve;
 mod selector;
+mod table;
 pub mod text;
 pub mod user;
 
-use std::collections::HashMap;
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use builtin::BuiltIn;
 use cluster::Data;
 use config::{Config, ZoneKind};
+use directory::{Directory, Objects};
 use name::{Name, NameError};
+use object::Surroundings;
+use table::{Holder, Table};
 use user::UserZone;
+use weft_crds::OnMiss;
 
 /// Everything that is answered at one moment.
 #[derive(Clone)]
 pub struct Zones {
     config: Arc<Config>,
     builtin: Arc<Vec<BuiltIn>>,
-    table: Arc<Table>,
+    directory: Directory,
     data: Data,
     base: Box<[u8]>,
     external_base: Option<Box<[u8]>>,
@@ -40,43 +52,6 @@ pub struct Zones {
     pub synced: bool,
     /// Serial number of the built-in zones.
     pub serial: u32,
-}
-
-/// Who answers for a zone.
-#[derive(Clone, Debug)]
-enum Holder {
-    BuiltIn(usize),
-    User(Arc<UserZone>),
-}
-
-/// Zones by name.
-#[derive(Default)]
-struct Table {
-    zones: HashMap<Box<[u8]>, Holder>,
-    /// Bit n: some zone has n labels.
-    depths: u128,
-}
-
-impl Table {
-    fn insert(&mut self, apex: &Name, holder: Holder) {
-        self.depths |= 1 << apex.count().min(127);
-        self.zones.insert(apex.wire().into(), holder);
-    }
-
-    /// The zone with the longest name that a name, in lower case, is or stands below.
-    fn find(&self, name: &[u8]) -> Option<(usize, &Holder)> {
-        let mut depth = name::labels(name).count();
-        let mut at = 0;
-        loop {
-            let has_depth = self.depths >> depth.min(127) & 1 == 1;
-            let holder = has_depth.then(|| self.zones.get(&name[at..])).flatten();
-            if let Some(holder) = holder {
-                return Some((at, holder));
-            }
-            depth = depth.checked_sub(1)?;
-            at += usize::from(name[at]) + 1;
-        }
-    }
 }
 
 impl Zones {
@@ -97,7 +72,7 @@ impl Zones {
                 .transpose()?,
             config: Arc::new(config),
             builtin: Arc::new(builtin?),
-            table: Arc::default(),
+            directory: Directory::of(Table::default()),
             data: Data::default(),
             synced: false,
             serial: 1,
@@ -123,25 +98,56 @@ impl Zones {
         &self.config
     }
 
-    /// Puts other zones of users in force. A built-in zone stays where one has the same name.
+    /// Puts other zones of users in force, for everybody. A built-in zone stays where one has the same name.
     pub fn set_users(&mut self, users: &[Arc<UserZone>]) {
         let mut table = Table::default();
-        for zone in users {
-            table.insert(&zone.apex, Holder::User(Arc::clone(zone)));
-        }
         for (index, zone) in self.builtin.iter().enumerate() {
-            table.insert(&zone.apex, Holder::BuiltIn(index));
+            table.push(&zone.apex, Holder::BuiltIn(index));
         }
-        self.table = Arc::new(table);
+        for zone in users {
+            table.push(&zone.apex, Holder::User(Arc::clone(zone), OnMiss::NXDomain));
+        }
+        self.directory = Directory::of(table);
+    }
+
+    /// A place for zones of users as objects, to compile with [`Zones::set_directory`]. `addresses`: where else we are asked.
+    #[must_use]
+    pub fn objects(&self, addresses: impl IntoIterator<Item = IpAddr>) -> Objects {
+        let own = self.config.addresses.iter().copied();
+        let surroundings = Surroundings {
+            primary_ns: Name::parse("ns.dns", Some(&self.config.primary))
+                .unwrap_or_else(|_| self.config.primary.clone()),
+            ourselves: own.chain(addresses).collect::<BTreeSet<_>>(),
+            cluster: self.cluster_zones().cloned().collect(),
+        };
+        Objects::new(Arc::clone(&self.builtin), surroundings)
+    }
+
+    /// Puts other zones of users, and other classes of clients, in force.
+    pub fn set_directory(&mut self, directory: Directory) {
+        self.directory = directory;
+    }
+
+    /// The zones in force.
+    #[must_use]
+    pub fn directory(&self) -> &Directory {
+        &self.directory
+    }
+
+    fn cluster_zones(&self) -> impl Iterator<Item = &Name> {
+        let ours = |zone: &&BuiltIn| matches!(zone.kind, ZoneKind::Cluster | ZoneKind::ClusterSet);
+        self.builtin.iter().filter(ours).map(|zone| &zone.apex)
     }
 
     /// The name of the zone that a name falls in, for counting.
     #[must_use]
     pub fn zone_of(&self, lower: &[u8]) -> Option<&Name> {
-        let (_, holder) = self.table.find(lower)?;
-        Some(match holder {
-            Holder::BuiltIn(index) => &self.builtin[*index].apex,
-            Holder::User(zone) => &zone.apex,
-        })
+        let (_, holder) = self.directory.table(None).find(lower)?;
+        match holder {
+            Holder::BuiltIn(index) => Some(&self.builtin[*index].apex),
+            Holder::User(zone, _) => Some(&zone.apex),
+            Holder::Forward(forward) => Some(&forward.apex),
+            Holder::Broken => None,
+        }
     }
 }

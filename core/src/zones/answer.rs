@@ -1,7 +1,9 @@
 //! What a question is, and where the records of its answer go.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
+use super::forward::Forward;
 use super::name::NameBuf;
 use super::record::RecordType;
 
@@ -98,6 +100,10 @@ pub struct Ask {
     pub name: NameBuf,
     /// Whether aliases that lead there are in the answer section already.
     pub continued: bool,
-    /// Addresses are given out under this name, in place of the name that was asked (ALIAS).
+    /// Records are given out under this name, in place of the name that is asked for (ALIAS, rewritten names).
     pub owner: Option<NameBuf>,
+    /// A name that is not there leaves the owner there all the same: it has other records (ALIAS).
+    pub owner_exists: bool,
+    /// Who is asked; none: the node's resolvers.
+    pub via: Option<Arc<Forward>>,
 }

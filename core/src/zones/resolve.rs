@@ -1,14 +1,22 @@
 //! From a question to its answer: which zone, what stands there, where aliases lead (RFC 1034, 4.3.2).
 
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use weft_crds::{BlockAnswer, OnMiss};
+
+use super::Zones;
 use super::answer::{Ask, Outcome, Question, Rcode, Section, Sections};
 use super::builtin::{BuiltIn, Context};
 use super::cluster::lookup::Node;
 use super::cluster::records::Found;
+use super::forward::Forward;
 use super::input::Face;
 use super::name::{NameBuf, is_at_or_below};
+use super::policy::Rule;
 use super::record::RecordType;
+use super::table::{Holder, Table};
 use super::user::{Step, UserZone, put_any};
-use super::{Holder, Zones};
 
 /// Aliases that one answer follows; more are a ring, or as good as one.
 const ALIASES: usize = 10;
@@ -16,16 +24,32 @@ const ALIASES: usize = 10;
 /// Where one zone has led.
 enum Turn<'a> {
     Done(Rcode, bool),
-    /// The name is not there, and others may have it.
+    /// The name is not there, and the next zone may have it.
     Elsewhere,
+    /// Others know; the node's resolvers where none are named.
+    Ask(Option<&'a Arc<Forward>>),
     Follow,
     Borrow(u32, &'a [u8]),
     Service(u32, &'a [u8]),
+    /// Another name is asked for.
+    Rewrite(Box<NameBuf>),
 }
 
 impl Zones {
     /// Writes the answer to a question, as far as it is ours.
     pub fn answer<S: Sections + ?Sized>(&self, question: &Question<'_>, out: &mut S) -> Outcome {
+        let table = self.directory.table(question.client);
+        self.answer_from(table, true, question, out)
+    }
+
+    /// As [`Zones::answer`], from one table, with its rules or without.
+    fn answer_from<S: Sections + ?Sized>(
+        &self,
+        table: &Table,
+        rules: bool,
+        question: &Question<'_>,
+        out: &mut S,
+    ) -> Outcome {
         let mut current = NameBuf::default();
         let mut authoritative = None;
         for step in 0..=ALIASES {
@@ -38,16 +62,12 @@ impl Zones {
                 lower,
                 ..*question
             };
-            let Some((at, holder)) = self.table.find(asked.lower) else {
-                return ask(asked.name, step > 0, None);
-            };
             let mut target = NameBuf::default();
-            let turn = match holder {
-                Holder::BuiltIn(index) => {
-                    self.builtin(&self.builtin[*index], at, &asked, out, &mut target)
-                }
-                Holder::User(zone) => self.user(zone, &asked, out, &mut target),
+            let ruled = match &table.policies[..] {
+                policies if rules && !policies.is_empty() => self.ruled(table, &asked, out),
+                _ => None,
             };
+            let turn = ruled.unwrap_or_else(|| self.turn(table, &asked, out, &mut target));
             match turn {
                 Turn::Done(rcode, ours) => {
                     let authoritative = ours && *authoritative.get_or_insert(ours);
@@ -57,17 +77,80 @@ impl Zones {
                     };
                 }
                 Turn::Elsewhere => return ask(asked.name, step > 0, None),
-                Turn::Borrow(ttl, name) => return self.borrow(&asked, ttl, name, out),
+                Turn::Ask(via) => return ask(asked.name, step > 0, via),
+                Turn::Borrow(ttl, name) => return self.borrow(table, &asked, ttl, name, out),
                 Turn::Service(ttl, key) => {
                     self.service_addresses(&asked, ttl, key, out);
                     return done(Rcode::NoError);
                 }
+                Turn::Rewrite(target) => return self.rewritten(table, &asked, target.wire(), out),
                 Turn::Follow => authoritative = Some(*authoritative.get_or_insert(true)),
             }
             current = target;
         }
         out.clear();
         done(Rcode::ServFail)
+    }
+
+    /// Asks the zones that a name is in, one after the other.
+    fn turn<'z, S: Sections + ?Sized>(
+        &'z self,
+        table: &'z Table,
+        asked: &Question<'_>,
+        out: &mut S,
+        target: &mut NameBuf,
+    ) -> Turn<'z> {
+        for (at, holder) in table.candidates(asked.lower) {
+            let turn = match holder {
+                Holder::BuiltIn(index) => {
+                    self.builtin(&self.builtin[*index], at, asked, out, target)
+                }
+                Holder::User(zone, on_miss) => self.user(zone, *on_miss, asked, out, target),
+                Holder::Forward(forward) if forward.excepts(asked.lower) => Turn::Elsewhere,
+                Holder::Forward(forward) => Turn::Ask(Some(forward)),
+                Holder::Broken => Turn::Done(Rcode::ServFail, false),
+            };
+            if !matches!(turn, Turn::Elsewhere) {
+                return turn;
+            }
+        }
+        Turn::Elsewhere
+    }
+
+    /// What the first rule for a name says; none: there is none, or it goes its way.
+    fn ruled<'z, S: Sections + ?Sized>(
+        &self,
+        table: &Table,
+        asked: &Question<'_>,
+        out: &mut S,
+    ) -> Option<Turn<'z>> {
+        let in_cluster_domain = self
+            .cluster_zones()
+            .any(|zone| is_at_or_below(asked.lower, zone.wire()));
+        let mut policies = table
+            .policies
+            .iter()
+            .filter(|policy| policy.in_cluster_domain || !in_cluster_domain);
+        let (rule, at) = policies.find_map(|policy| policy.rule(asked.lower))?;
+        Some(match rule {
+            Rule::Allow => return None,
+            Rule::Block(answer) => Turn::Done(
+                match answer {
+                    BlockAnswer::NXDomain => Rcode::NxDomain,
+                    BlockAnswer::NoData => Rcode::NoError,
+                    BlockAnswer::Refused => Rcode::Refused,
+                },
+                false,
+            ),
+            Rule::Override { addresses, ttl } => {
+                put_addresses(addresses.iter().copied(), *ttl, asked, out);
+                Turn::Done(Rcode::NoError, false)
+            }
+            Rule::Rewrite(target) => match target.of(asked.lower, at) {
+                Some(target) => Turn::Rewrite(Box::new(target)),
+                None => Turn::Done(Rcode::YxDomain, false),
+            },
+        })
     }
 
     fn context(&self) -> Context<'_> {
@@ -135,6 +218,7 @@ impl Zones {
     fn user<'z, S: Sections + ?Sized>(
         &self,
         zone: &'z UserZone,
+        on_miss: OnMiss,
         question: &Question<'_>,
         out: &mut S,
         next: &mut NameBuf,
@@ -146,6 +230,8 @@ impl Zones {
             Step::Borrow(ttl, target) => Turn::Borrow(ttl, target),
             Step::Service(ttl, key) => Turn::Service(ttl, key),
             Step::TooLong => Turn::Done(Rcode::YxDomain, true),
+            Step::Missing if on_miss == OnMiss::NextZone => Turn::Elsewhere,
+            Step::Missing if on_miss == OnMiss::Forward => Turn::Ask(None),
             Step::Missing if self.falls_through(question.lower) => Turn::Elsewhere,
             step @ (Step::Nothing | Step::Missing) => {
                 zone.put_start(question, out);
@@ -172,6 +258,7 @@ impl Zones {
     /// Gives out the addresses of another name as those of the name that was asked (ALIAS).
     fn borrow<S: Sections + ?Sized>(
         &self,
+        table: &Table,
         question: &Question<'_>,
         ttl: u32,
         target: &[u8],
@@ -180,6 +267,7 @@ impl Zones {
         let mut inner = Borrower {
             out: &mut *out,
             owner: question.name,
+            kind: question.kind,
             ttl,
         };
         let asked = Question {
@@ -187,13 +275,16 @@ impl Zones {
             lower: target,
             ..*question
         };
-        match self.answer_plain(&asked, &mut inner) {
-            Outcome::Ask(mut ask) => {
-                let mut owner = NameBuf::default();
-                owner.set(question.name);
-                ask.owner = Some(owner);
-                Outcome::Ask(ask)
+        // An ALIAS that leads to an ALIAS ends here, so that none leads on without end.
+        let outcome = match table.find(asked.lower) {
+            Some((_, Holder::User(zone, _))) if zone.borrows(&asked) => done(Rcode::ServFail),
+            _ => {
+                let sections: &mut dyn Sections = &mut inner;
+                self.answer_from(table, true, &asked, sections)
             }
+        };
+        match outcome {
+            Outcome::Ask(ask) => for_owner(ask, question.name, true),
             Outcome::Done { rcode, .. } => {
                 let rcode = if rcode == Rcode::NxDomain {
                     Rcode::NoError
@@ -205,16 +296,32 @@ impl Zones {
         }
     }
 
-    /// As [`Zones::answer`], behind a call that does not repeat itself without end: an ALIAS that leads to an ALIAS ends here.
-    fn answer_plain<S: Sections + ?Sized>(
+    /// Gives out the records of another name as those of the name that was asked, for which no rule is looked for.
+    fn rewritten<S: Sections + ?Sized>(
         &self,
+        table: &Table,
         question: &Question<'_>,
-        out: &mut Borrower<'_, S>,
+        target: &[u8],
+        out: &mut S,
     ) -> Outcome {
-        let sections: &mut dyn Sections = out;
-        match self.table.find(question.lower) {
-            Some((_, Holder::User(zone))) if zone.borrows(question) => done(Rcode::ServFail),
-            _ => self.answer(question, sections),
+        let mut inner = Borrower {
+            out: &mut *out,
+            owner: question.name,
+            kind: question.kind,
+            ttl: u32::MAX,
+        };
+        let asked = Question {
+            name: target,
+            lower: target,
+            ..*question
+        };
+        let sections: &mut dyn Sections = &mut inner;
+        match self.answer_from(table, false, &asked, sections) {
+            Outcome::Ask(ask) => for_owner(ask, question.name, false),
+            Outcome::Done { rcode, .. } => Outcome::Done {
+                rcode,
+                authoritative: false,
+            },
         }
     }
 
@@ -228,24 +335,7 @@ impl Zones {
         let Some(unit) = self.data.service(key) else {
             return;
         };
-        let put = |out: &mut S, address: std::net::IpAddr| match (address, question.kind) {
-            (std::net::IpAddr::V4(address), RecordType::A) => out.put(
-                Section::Answer,
-                question.name,
-                RecordType::A,
-                ttl,
-                &address.octets(),
-            ),
-            (std::net::IpAddr::V6(address), RecordType::AAAA) => out.put(
-                Section::Answer,
-                question.name,
-                RecordType::AAAA,
-                ttl,
-                &address.octets(),
-            ),
-            _ => true,
-        };
-        let own: &[std::net::IpAddr] = match &unit.face {
+        let own: &[IpAddr] = match &unit.face {
             Face::Addresses(addresses) => addresses,
             Face::Headless | Face::Alias(_) => &[],
         };
@@ -258,10 +348,26 @@ impl Zones {
             .iter()
             .copied()
             .chain(endpoints.map(|endpoint| endpoint.address));
-        for address in addresses {
-            if !put(out, address) {
-                return;
-            }
+        put_addresses(addresses, ttl, question, out);
+    }
+}
+
+/// Writes those of some addresses that are of the family asked for.
+fn put_addresses<S: Sections + ?Sized>(
+    addresses: impl Iterator<Item = IpAddr>,
+    ttl: u32,
+    question: &Question<'_>,
+    out: &mut S,
+) {
+    let mut put = |kind, data: &[u8]| out.put(Section::Answer, question.name, kind, ttl, data);
+    for address in addresses {
+        let room = match (address, question.kind) {
+            (IpAddr::V4(address), RecordType::A) => put(RecordType::A, &address.octets()),
+            (IpAddr::V6(address), RecordType::AAAA) => put(RecordType::AAAA, &address.octets()),
+            _ => true,
+        };
+        if !room {
+            return;
         }
     }
 }
@@ -273,28 +379,39 @@ fn done(rcode: Rcode) -> Outcome {
     }
 }
 
-fn ask(name: &[u8], continued: bool, owner: Option<NameBuf>) -> Outcome {
+fn ask(name: &[u8], continued: bool, via: Option<&Arc<Forward>>) -> Outcome {
     let mut wanted = NameBuf::default();
     wanted.set(name);
     Outcome::Ask(Box::new(Ask {
         name: wanted,
         continued,
-        owner,
+        owner: None,
+        owner_exists: false,
+        via: via.map(Arc::clone),
     }))
 }
 
-/// Passes addresses on under another owner, and nothing else.
+/// What others say is given out under another name.
+fn for_owner(mut ask: Box<Ask>, name: &[u8], exists: bool) -> Outcome {
+    let mut owner = NameBuf::default();
+    owner.set(name);
+    ask.owner = Some(owner);
+    ask.owner_exists = exists;
+    Outcome::Ask(ask)
+}
+
+/// Passes records of the type that was asked for on under another owner, and nothing else.
 struct Borrower<'a, S: Sections + ?Sized> {
     out: &'a mut S,
     owner: &'a [u8],
+    kind: RecordType,
     ttl: u32,
 }
 
 impl<S: Sections + ?Sized> Sections for Borrower<'_, S> {
     fn put(&mut self, section: Section, _: &[u8], kind: RecordType, ttl: u32, data: &[u8]) -> bool {
-        let address =
-            matches!(kind, RecordType::A | RecordType::AAAA) && section == Section::Answer;
-        !address
+        let wanted = kind == self.kind && section == Section::Answer;
+        !wanted
             || self
                 .out
                 .put(section, self.owner, kind, ttl.min(self.ttl), data)

@@ -30,3 +30,11 @@ pub fn matches(selector: &LabelSelector, labels: &BTreeMap<String, String>) -> b
             }
         })
 }
+
+/// Whether every operator is one that Kubernetes has.
+#[must_use]
+pub fn operators_are_known(selector: &LabelSelector) -> bool {
+    let known = ["In", "NotIn", "Exists", "DoesNotExist"];
+    let mut expressions = selector.match_expressions.iter().flatten();
+    expressions.all(|expression| known.contains(&expression.operator.as_str()))
+}
