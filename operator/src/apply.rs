@@ -7,7 +7,7 @@ use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use kube::{Api, Client};
 use serde_json::{Value, json};
 use weft_core::alloc::{DeleteBlock, DeleteReason, DrainBlock, NewBlock};
-use weft_crds::{IPBlock, IPBlockSpec, IPPool, NodeNetwork, NodeNetworkSpec, Overlay};
+use weft_crds::{DnsZone, IPBlock, IPBlockSpec, IPPool, NodeNetwork, NodeNetworkSpec, Overlay};
 
 use crate::balancers::status::BalancerPlan;
 use crate::condition::EventPlan;
@@ -69,6 +69,11 @@ impl Applier {
                 status,
                 events,
             } => self.status::<Overlay>(object, &json!(status), events).await,
+            Change::ZoneStatus {
+                object,
+                status,
+                events,
+            } => self.status::<DnsZone>(object, &json!(status), events).await,
             Change::ServiceStatus {
                 namespace,
                 object,

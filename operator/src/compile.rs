@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use weft_core::alloc::load_balancer::ServiceKey;
 use weft_core::alloc::{AllocPlan, plan_blocks};
-use weft_crds::{IPPoolStatus, NodeNetworkSpec, OverlayStatus};
+use weft_crds::{DnsZoneStatus, IPPoolStatus, NodeNetworkSpec, OverlayStatus};
 
 use crate::balancers::status::{BalancerPlan, Held};
 use crate::condition::{self, EventPlan};
@@ -14,7 +14,7 @@ use crate::overlays::resolve::Resolved;
 use crate::overlays::validate::Overlays;
 use crate::pools::validate::Pools;
 use crate::snapshot::Snapshot;
-use crate::{balancers, blocks, nodes, overlays, pools};
+use crate::{balancers, blocks, nodes, overlays, pools, zones};
 
 /// Everything that the API should hold.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -25,6 +25,8 @@ pub struct ApiPlan {
     pub overlays: BTreeMap<String, ObjectPlan<OverlayStatus>>,
     /// Of each Service of type LoadBalancer that is ours.
     pub balancers: BTreeMap<ServiceKey, BalancerPlan>,
+    /// Of each DnsZone.
+    pub zones: BTreeMap<String, ZonePlan>,
     /// What each node is told.
     pub node_networks: BTreeMap<String, NodeNetworkSpec>,
     /// Blocks.
@@ -44,6 +46,15 @@ pub struct ObjectPlan<S> {
     pub finalizer: FinalizerPlan,
 }
 
+/// What a DnsZone should carry.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ZonePlan {
+    /// Its status.
+    pub status: DnsZoneStatus,
+    /// What to tell of the change.
+    pub events: Vec<EventPlan>,
+}
+
 /// Everything that the API should hold, from what it holds.
 #[must_use]
 pub fn compile(snapshot: &Snapshot) -> ApiPlan {
@@ -56,6 +67,7 @@ pub fn compile(snapshot: &Snapshot) -> ApiPlan {
     ApiPlan {
         pools: pool_plans(snapshot, &pools, &blocks, &held),
         balancers,
+        zones: zone_plans(snapshot),
         overlays: overlay_plans(snapshot, &overlays, &resolved),
         node_networks: nodes::network::networks(snapshot, &overlays, &resolved, &pools),
         node_conditions: snapshot
@@ -65,6 +77,24 @@ pub fn compile(snapshot: &Snapshot) -> ApiPlan {
             .collect(),
         blocks,
     }
+}
+
+fn zone_plans(snapshot: &Snapshot) -> BTreeMap<String, ZonePlan> {
+    let judged = zones::validate::validate(snapshot);
+    let plan = |(name, zone): (&String, &std::sync::Arc<weft_crds::DnsZone>)| {
+        let judged = judged.get(name)?;
+        let conditions = zones::status::conditions(zone, judged);
+        let stored = zone
+            .status
+            .as_ref()
+            .map(|status| status.conditions.as_slice());
+        let plan = ZonePlan {
+            events: condition::events(stored.unwrap_or_default(), &conditions),
+            status: zones::status::status(snapshot, zone, judged, &conditions),
+        };
+        Some((name.clone(), plan))
+    };
+    snapshot.zones.iter().filter_map(plan).collect()
 }
 
 fn pool_plans(

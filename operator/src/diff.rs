@@ -4,7 +4,7 @@
 use std::fmt;
 
 use weft_core::alloc::{DeleteBlock, DrainBlock, NewBlock};
-use weft_crds::{IPPoolStatus, NodeNetworkSpec, OverlayStatus};
+use weft_crds::{DnsZoneStatus, IPPoolStatus, NodeNetworkSpec, OverlayStatus};
 
 use crate::balancers::status::BalancerPlan;
 use crate::compile::{ApiPlan, ObjectPlan};
@@ -53,6 +53,15 @@ pub enum Change {
         object: Target,
         /// The status.
         status: Box<OverlayStatus>,
+        /// What to tell.
+        events: Vec<EventPlan>,
+    },
+    /// Write the status of a DnsZone.
+    ZoneStatus {
+        /// Which.
+        object: Target,
+        /// The status.
+        status: Box<DnsZoneStatus>,
         /// What to tell.
         events: Vec<EventPlan>,
     },
@@ -112,6 +121,7 @@ pub fn diff(plan: &ApiPlan, snapshot: &Snapshot) -> Vec<Change> {
         pools,
         overlays,
         balancers,
+        zones,
         node_networks,
         blocks,
         node_conditions,
@@ -168,6 +178,16 @@ pub fn diff(plan: &ApiPlan, snapshot: &Snapshot) -> Vec<Change> {
             });
         }
     }
+    for (name, zone) in zones {
+        let stored = &snapshot.zones[name];
+        if stored.status.as_ref() != Some(&zone.status) {
+            changes.push(Change::ZoneStatus {
+                object: Target::of("DnsZone", &stored.metadata),
+                status: Box::new(zone.status.clone()),
+                events: zone.events.clone(),
+            });
+        }
+    }
     for (key, plan) in balancers {
         let service = &snapshot.balancers[key];
         if !plan.is_stored(service) {
@@ -215,6 +235,7 @@ impl Change {
             Self::DeleteBlock(_) => "block-delete",
             Self::PoolStatus { .. } => "pool-status",
             Self::OverlayStatus { .. } => "overlay-status",
+            Self::ZoneStatus { .. } => "zone-status",
             Self::ServiceStatus { .. } => "service-status",
             Self::NodeCondition { .. } => "node-condition",
         }
@@ -284,6 +305,14 @@ impl fmt::Display for Change {
                 events,
             } => {
                 write!(f, "status of Overlay {}: {}", object.name, json(status))?;
+                tell(f, events)
+            }
+            Self::ZoneStatus {
+                object,
+                status,
+                events,
+            } => {
+                write!(f, "status of DnsZone {}: {}", object.name, json(status))?;
                 tell(f, events)
             }
             Self::ServiceStatus {

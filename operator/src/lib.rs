@@ -28,3 +28,4 @@ pub mod selector;
 pub mod settings;
 pub mod snapshot;
 pub mod stores;
+pub mod zones;

@@ -44,6 +44,14 @@ impl Code {
     pub const BALANCER_REQUEST: Self = Self("WEFT-1263");
     /// A Service asks for an address that another one has.
     pub const BALANCER_ADDRESS_IN_USE: Self = Self("WEFT-1264");
+    /// A zone with a name, a record or a rule that cannot be used.
+    pub const INVALID_ZONE: Self = Self("WEFT-1281");
+    /// A zone file that is not there.
+    pub const ZONE_SOURCE: Self = Self("WEFT-1282");
+    /// Another zone answers in place of this one.
+    pub const ZONE_SHADOWED: Self = Self("WEFT-1283");
+    /// A zone asks the cluster's own DNS.
+    pub const ZONE_LOOP: Self = Self("WEFT-1284");
     /// Two overlays with the same VNI and port.
     pub const VNI_CONFLICT: Self = Self("WEFT-1221");
     /// Nodes do not have an overlay in force.

@@ -23,6 +23,7 @@ use crate::patience::Patience;
 use crate::settings::RunSettings;
 use crate::snapshot::Snapshot;
 use crate::stores::{Chain, Stores, WatchOptions};
+use crate::zones::memo::Memo;
 
 /// Changes that arrive together are compiled together.
 const SETTLE: Duration = Duration::from_millis(100);
@@ -68,6 +69,7 @@ pub async fn run(settings: RunSettings) -> Result<(), Error> {
         node_grace: settings.node_grace,
         agent_grace: settings.agent_grace,
         default_balancer: settings.default_load_balancer,
+        cluster_domain: settings.cluster_domain.clone(),
     };
     tracing::info!(identity, version = env!("CARGO_PKG_VERSION"), "started");
     let ended = tokio::select! {
@@ -93,6 +95,8 @@ pub struct Controller {
     pub agent_grace: Duration,
     /// Services of type LoadBalancer without a class are ours too.
     pub default_balancer: bool,
+    /// The cluster's domain.
+    pub cluster_domain: String,
 }
 
 impl Controller {
@@ -139,6 +143,8 @@ impl Controller {
         snapshot.node_grace = self.node_grace;
         snapshot.agent_grace = self.agent_grace;
         snapshot.default_balancer = self.default_balancer;
+        snapshot.zone_memo = Arc::clone(&state.zone_memo);
+        snapshot.cluster_domain.clone_from(&self.cluster_domain);
         snapshot.now = whole_seconds(Timestamp::now());
         state.patience.observe(&mut snapshot, began.elapsed());
         let changes = self.changes(&snapshot, state);
@@ -213,6 +219,7 @@ struct LoopState {
     patience: Patience,
     counts_written: Option<Instant>,
     counts_wait: bool,
+    zone_memo: Arc<Memo>,
 }
 
 fn tell(change: &Change) {

@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand};
 use weft_daemon::client::ApiSettings;
 use weft_daemon::telemetry::LogFormat;
 
-/// Cluster-wide controllers of Weftnet: pools, overlays, blocks, nodes.
+/// Cluster-wide controllers of Weftnet: pools, overlays, blocks, nodes, zones.
 #[derive(Debug, Parser)]
 #[command(name = "weft-operator", version)]
 pub struct Cli {
@@ -58,6 +58,9 @@ pub struct RunSettings {
     /// weftnet.dev/load-balancer always do.
     #[arg(long, env = "WEFT_DEFAULT_LOAD_BALANCER", default_value_t = true, action = clap::ArgAction::Set)]
     pub default_load_balancer: bool,
+    /// The cluster's domain, for which a DnsZone answers only where it says so.
+    #[arg(long, env = "WEFT_CLUSTER_DOMAIN", default_value = "cluster.local")]
+    pub cluster_domain: String,
     /// What is logged: error, warn, info, debug, trace, or a filter such as `weft_operator=debug`.
     #[arg(long, env = "WEFT_LOG", default_value = "info")]
     pub log: String,

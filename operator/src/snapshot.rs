@@ -1,14 +1,17 @@
 //! Everything that the controllers know, at one moment. There is none until every store has synced.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use k8s_openapi::api::core::v1::{Node, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, Node, Service};
 use k8s_openapi::jiff::Timestamp;
 use weft_core::alloc::load_balancer::ServiceKey;
-use weft_crds::{IPBlock, IPPool, NodeNetwork, NodeReport, Overlay};
+use weft_crds::{DnsZone, IPBlock, IPPool, NodeNetwork, NodeReport, Overlay};
+
+use crate::zones::memo::Memo;
 
 /// Everything that one compilation depends on.
 #[derive(Clone, Debug, Default)]
@@ -31,6 +34,16 @@ pub struct Snapshot {
     pub balancers: BTreeMap<ServiceKey, Arc<Service>>,
     /// Services of type LoadBalancer without a class are ours too.
     pub default_balancer: bool,
+    /// DnsZones by name.
+    pub zones: BTreeMap<String, Arc<DnsZone>>,
+    /// ConfigMaps with zone files by namespace and name.
+    pub zone_files: BTreeMap<(String, String), Arc<ConfigMap>>,
+    /// What was read of DnsZones before.
+    pub zone_memo: Arc<Memo>,
+    /// Addresses at which the cluster's DNS is asked.
+    pub dns_addresses: BTreeSet<IpAddr>,
+    /// The cluster's domain.
+    pub cluster_domain: String,
     /// How long each node that still has blocks has been without a Node object.
     pub gone: BTreeMap<String, Duration>,
     /// How long each Node's agent has not been heard of.

@@ -1,6 +1,6 @@
 //! What the watches know: stores that fill themselves, and a bell that rings when one changes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use ipnet::IpNet;
-use k8s_openapi::api::core::v1::{Node, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, Node, Service};
 use k8s_openapi::api::networking::v1::ServiceCIDR;
 use kube::runtime::reflector::{self, Store};
 use kube::runtime::{WatchStreamExt, watcher};
@@ -16,7 +16,7 @@ use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
-use weft_crds::{IPBlock, IPPool, NodeNetwork, NodeReport, Overlay};
+use weft_crds::{DnsZone, IPBlock, IPPool, NodeNetwork, NodeReport, Overlay};
 
 use crate::balancers;
 use crate::snapshot::Snapshot;
@@ -32,7 +32,14 @@ pub struct Stores {
     nodes: Store<Node>,
     services: Store<Service>,
     service_cidrs: Store<ServiceCIDR>,
+    zones: Store<DnsZone>,
+    zone_files: Store<ConfigMap>,
 }
+
+/// The label of ConfigMaps that hold zone files: no others are read.
+const ZONE_FILE: &str = "weftnet.dev/zone-file";
+/// The Service at which the cluster's DNS is asked: its name is what kubelets and policies know.
+const DNS_SERVICE: (&str, &str) = ("kube-system", "kube-dns");
 
 /// How a watch reaches its store.
 #[derive(Clone, Copy, Debug, Default)]
@@ -64,6 +71,8 @@ impl Stores {
             nodes: starter.watch(trim_node),
             services: starter.watch(trim_service),
             service_cidrs: starter.watch_if_served(|_| {}),
+            zones: starter.watch_if_served(|_| {}),
+            zone_files: starter.watch_labelled(ZONE_FILE),
         }
     }
 
@@ -79,6 +88,8 @@ impl Stores {
             nodes,
             services,
             service_cidrs,
+            zones,
+            zone_files,
         } = self;
         let services = state(services)?;
         Some(Snapshot {
@@ -88,6 +99,12 @@ impl Stores {
             node_networks: by_name(node_networks)?,
             reports: by_name(reports)?,
             nodes: by_name(nodes)?,
+            zones: by_name(zones)?,
+            zone_files: state(zone_files)?
+                .into_iter()
+                .map(|map| ((map.namespace().unwrap_or_default(), map.name_any()), map))
+                .collect(),
+            dns_addresses: dns_addresses(&services),
             services: service_networks(&state(service_cidrs)?, &services),
             balancers: services
                 .into_iter()
@@ -109,6 +126,8 @@ impl Stores {
             self.nodes.wait_until_ready(),
             self.services.wait_until_ready(),
             self.service_cidrs.wait_until_ready(),
+            self.zones.wait_until_ready(),
+            self.zone_files.wait_until_ready(),
         );
     }
 }
@@ -154,6 +173,23 @@ pub fn service_networks(
     networks
 }
 
+/// Addresses of the Service at which the cluster's DNS is asked.
+fn dns_addresses(services: &[Arc<Service>]) -> BTreeSet<IpAddr> {
+    let (namespace, name) = DNS_SERVICE;
+    let is_dns = |service: &&Arc<Service>| {
+        service.metadata.name.as_deref() == Some(name)
+            && service.metadata.namespace.as_deref() == Some(namespace)
+    };
+    let spec = services
+        .iter()
+        .find(is_dns)
+        .and_then(|service| service.spec.as_ref());
+    let listed = spec
+        .into_iter()
+        .flat_map(|spec| spec.cluster_ips.iter().flatten());
+    listed.filter_map(|text| text.parse().ok()).collect()
+}
+
 struct Starter<'a> {
     client: &'a Client,
     bell: &'a Arc<Notify>,
@@ -166,7 +202,7 @@ impl Starter<'_> {
     where
         K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
     {
-        self.start(trim, false)
+        self.start(trim, false, None)
     }
 
     /// A kind that an administrator may have switched off: then there is none of it.
@@ -174,10 +210,23 @@ impl Starter<'_> {
     where
         K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
     {
-        self.start(trim, true)
+        self.start(trim, true, None)
     }
 
-    fn start<K>(&mut self, trim: fn(&mut K), may_be_missing: bool) -> Store<K>
+    /// Objects with a label alone.
+    fn watch_labelled<K>(&mut self, label: &'static str) -> Store<K>
+    where
+        K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+    {
+        self.start(|_| {}, false, Some(label))
+    }
+
+    fn start<K>(
+        &mut self,
+        trim: fn(&mut K),
+        may_be_missing: bool,
+        label: Option<&'static str>,
+    ) -> Store<K>
     where
         K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
     {
@@ -189,6 +238,7 @@ impl Starter<'_> {
             options: self.options,
             trim,
             may_be_missing,
+            label,
         };
         self.tasks.spawn(follower.run());
         store
@@ -203,6 +253,7 @@ struct Follower<K: Resource<DynamicType = ()> + Clone + 'static> {
     options: WatchOptions,
     trim: fn(&mut K),
     may_be_missing: bool,
+    label: Option<&'static str>,
 }
 
 impl<K> Follower<K>
@@ -212,10 +263,14 @@ where
     /// Follows one kind for ever. The list at the start is streamed where the server can (Kubernetes
     /// 1.34 by default); a server that refuses that is asked for an ordinary list.
     async fn run(mut self) {
-        let streaming = watcher::Config::default().streaming_lists();
+        let plain = match self.label {
+            Some(label) => watcher::Config::default().labels(label),
+            None => watcher::Config::default(),
+        };
+        let streaming = plain.clone().streaming_lists();
         let refused = self.follow(streaming, is_refused).await;
         tracing::info!(kind = %K::kind(&()), error = %Chain(&refused), "the API server does not stream lists: using an ordinary one");
-        self.follow(watcher::Config::default(), |_| false).await;
+        self.follow(plain, |_| false).await;
     }
 
     /// Follows until an error that ends it.

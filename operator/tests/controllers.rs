@@ -217,13 +217,14 @@ async fn the_second_takes_over_when_the_first_goes() {
 }
 
 /// The program itself, killed at the end.
-struct Operator {
+pub struct Operator {
     child: Child,
     port: u16,
 }
 
 impl Operator {
-    fn start(server: &ApiServer, identity: &str, flags: &[&str]) -> Self {
+    /// Starts it.
+    pub fn start(server: &ApiServer, identity: &str, flags: &[&str]) -> Self {
         let port = free_port();
         let child = Command::new(env!("CARGO_BIN_EXE_weft-operator"))
             .args(["run", "--namespace=default", "--identity", identity])

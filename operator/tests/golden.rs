@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use k8s_openapi::api::core::v1::{Node, NodeCondition, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, Node, NodeCondition, Service};
 use k8s_openapi::api::networking::v1::ServiceCIDR;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
@@ -102,6 +102,12 @@ fn read(text: &str) -> Snapshot {
         match kind.as_str() {
             "IPPool" => insert(&mut snapshot.pools, value),
             "Overlay" => insert(&mut snapshot.overlays, value),
+            "DnsZone" => insert(&mut snapshot.zones, value),
+            "ConfigMap" => {
+                let map: ConfigMap = from(value);
+                let key = (map.namespace().unwrap_or_default(), map.name_any());
+                snapshot.zone_files.insert(key, Arc::new(map));
+            }
             "IPBlock" => insert(&mut snapshot.blocks, value),
             "NodeNetwork" => insert(&mut snapshot.node_networks, value),
             "NodeReport" => insert(&mut snapshot.reports, value),
@@ -117,6 +123,8 @@ fn read(text: &str) -> Snapshot {
     }
     snapshot.services = service_networks(&cidrs, &services);
     snapshot.default_balancer = true;
+    snapshot.cluster_domain = "cluster.local".to_owned();
+    snapshot.dns_addresses = [[10, 96, 0, 10].into()].into();
     snapshot.balancers = services
         .into_iter()
         .filter(|service| balancers::concerns(service))
@@ -208,6 +216,11 @@ fn write(snapshot: &mut Snapshot, change: Change) {
         Change::OverlayStatus { object, status, .. } => {
             if let Some(overlay) = snapshot.overlays.get_mut(&object.name) {
                 Arc::make_mut(overlay).status = Some(*status);
+            }
+        }
+        Change::ZoneStatus { object, status, .. } => {
+            if let Some(zone) = snapshot.zones.get_mut(&object.name) {
+                Arc::make_mut(zone).status = Some(*status);
             }
         }
         Change::ServiceStatus {

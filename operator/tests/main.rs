@@ -9,3 +9,4 @@ mod api_server;
 mod controllers;
 mod golden;
 mod two_leaders;
+mod zones;
