@@ -7,19 +7,14 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use hickory_proto::rr::{RData, Record};
+use weft_core::zones::forward::CachePlan;
 
 use crate::upstream::Reply;
 
-/// Longest time that an answer is kept.
-const LONGEST: u32 = 3600;
-/// Longest time that a missing name is remembered.
-const LONGEST_MISSING: u32 = 1800;
 /// How long a failure is remembered (RFC 9520, 3.2).
 const FAILURE: u32 = 5;
 /// Time to live of an answer whose time is over (RFC 8767, 4).
 pub const STALE_TTL: u32 = 30;
-/// How long an answer may be given out after its time (RFC 8767, 5: one to three days).
-const STALE: Duration = Duration::from_secs(86_400);
 
 /// What is asked: the name in lower case in wire form, and the type.
 pub type Question = (Box<[u8]>, u16);
@@ -50,16 +45,18 @@ pub struct Cache {
     young: HashMap<Question, Entry>,
     old: HashMap<Question, Entry>,
     capacity: usize,
+    plan: CachePlan,
 }
 
 impl Cache {
-    /// A cache that holds so many answers at most.
+    /// A cache that remembers what a plan says.
     #[must_use]
-    pub fn new(capacity: usize) -> Self {
+    pub fn new(plan: &CachePlan) -> Self {
         Self {
             young: HashMap::new(),
             old: HashMap::new(),
-            capacity: (capacity / 2).max(1),
+            capacity: (plan.size / 2).max(1),
+            plan: plan.clone(),
         }
     }
 
@@ -88,14 +85,15 @@ impl Cache {
         match left.filter(|left| !left.is_zero()) {
             Some(left) => {
                 entry.hits += 1;
-                let due = !entry.refreshing
+                let due = self.plan.prefetch
+                    && !entry.refreshing
                     && entry.hits > 2
                     && left.as_secs() * 10 <= u64::from(entry.ttl);
                 entry.refreshing |= due;
                 let spent = u32::try_from(age.as_secs()).unwrap_or(u32::MAX);
                 Known::Fresh(aged(&entry.reply, |ttl| ttl.saturating_sub(spent)), due)
             }
-            None if age < STALE && entry.reply.code != 2 => {
+            None if age < self.plan.serve_stale && entry.reply.code != 2 => {
                 Known::Stale(aged(&entry.reply, |_| STALE_TTL))
             }
             None => Known::Nothing,
@@ -104,9 +102,10 @@ impl Cache {
 
     /// Remembers an answer. A failure does not take the place of an answer.
     pub fn set(&mut self, question: Question, reply: Reply, now: Instant) {
-        let ttl = ttl(&reply);
+        let ttl = ttl(&reply, &self.plan);
         let failed = reply.code == 2 || reply.code == 5;
         if ttl == 0
+            || self.plan.size == 0
             || (failed
                 && self
                     .young
@@ -142,10 +141,10 @@ fn aged(reply: &Reply, change: impl Fn(u32) -> u32) -> Reply {
 }
 
 /// How long an answer holds (RFC 2181, 5.2; RFC 2308, 5).
-fn ttl(reply: &Reply) -> u32 {
+fn ttl(reply: &Reply, plan: &CachePlan) -> u32 {
     let least = |records: &[Record]| records.iter().map(|record| record.ttl).min();
     match reply.code {
-        0 if !reply.answers.is_empty() => least(&reply.answers).unwrap_or(0).min(LONGEST),
+        0 if !reply.answers.is_empty() => least(&reply.answers).unwrap_or(0).min(plan.max_ttl),
         0 | 3 => {
             let start = reply
                 .authorities
@@ -155,7 +154,7 @@ fn ttl(reply: &Reply) -> u32 {
                     _ => None,
                 });
             let answers = least(&reply.answers).unwrap_or(u32::MAX);
-            start.unwrap_or(0).min(answers).min(LONGEST_MISSING)
+            start.unwrap_or(0).min(answers).min(plan.max_negative_ttl)
         }
         _ => FAILURE,
     }
@@ -179,6 +178,13 @@ mod tests {
         }
     }
 
+    fn cache(size: usize) -> Cache {
+        Cache::new(&CachePlan {
+            size,
+            ..CachePlan::default()
+        })
+    }
+
     fn question(number: u16) -> Question {
         (Box::new([0]), number)
     }
@@ -189,7 +195,7 @@ mod tests {
 
     #[test]
     fn answers_grow_old_and_then_stale() {
-        let (mut cache, start) = (Cache::new(10), Instant::now());
+        let (mut cache, start) = (cache(10), Instant::now());
         cache.set(question(1), reply(60), start);
         let Known::Fresh(known, false) = cache.get(&question(1), at(start, 20)) else {
             panic!("not fresh");
@@ -207,7 +213,7 @@ mod tests {
 
     #[test]
     fn what_is_asked_for_often_is_asked_anew_once_before_it_ends() {
-        let (mut cache, start) = (Cache::new(10), Instant::now());
+        let (mut cache, start) = (cache(10), Instant::now());
         cache.set(question(1), reply(100), start);
         for _ in 0..3 {
             assert!(matches!(
@@ -227,7 +233,7 @@ mod tests {
 
     #[test]
     fn a_failure_is_short_and_hides_no_answer() {
-        let (mut cache, start) = (Cache::new(10), Instant::now());
+        let (mut cache, start) = (cache(10), Instant::now());
         let failure = Reply {
             code: 2,
             ..Reply::default()
@@ -251,7 +257,7 @@ mod tests {
 
     #[test]
     fn it_holds_no_more_than_it_may_and_keeps_what_is_used() {
-        let (mut cache, start) = (Cache::new(20), Instant::now());
+        let (mut cache, start) = (cache(20), Instant::now());
         for number in 0..1000 {
             cache.set(question(number), reply(60), start);
             assert!(matches!(cache.get(&question(0), start), Known::Fresh(..)));
@@ -261,7 +267,7 @@ mod tests {
 
     #[test]
     fn answers_that_hold_for_no_time_are_not_kept() {
-        let (mut cache, start) = (Cache::new(10), Instant::now());
+        let (mut cache, start) = (cache(10), Instant::now());
         cache.set(question(1), reply(0), start);
         assert!(cache.is_empty());
     }

@@ -85,7 +85,7 @@ fn ask(
             flags.authoritative = authoritative;
             Code(u16::from(rcode.number()))
         }
-        Outcome::Ask(_) if manner.recursive => return Verdict::Slow,
+        Outcome::Ask(ask) if manner.recursive || ask.via.is_some() => return Verdict::Slow,
         // Aliases that lead outside are answered as they stand.
         Outcome::Ask(ask) if ask.continued => {
             flags.authoritative = true;

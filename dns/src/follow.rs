@@ -34,7 +34,7 @@ const HELD: Duration = Duration::from_secs(10);
 /// Pauses after errors double from the first to the last of these.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
 
-/// Watches a collection for ever. `trim` makes the key and what is kept of an object; an object of which nothing is kept counts as gone.
+/// Watches a collection for ever. A kind that is not served is an empty collection. `trim` makes the key and what is kept of an object; an object of which nothing is kept counts as gone.
 pub async fn follow<K, T, I>(
     api: Api<K>,
     kind: &'static str,
@@ -42,10 +42,10 @@ pub async fn follow<K, T, I>(
     updates: mpsc::Sender<(Instant, I)>,
     wrap: impl Fn(Update<T>) -> I,
     metrics: Arc<Metrics>,
+    mut config: Config,
 ) where
     K: Clone + DeserializeOwned + Debug + Send + Resource + 'static,
 {
-    let mut config = Config::default().streaming_lists();
     let mut state = Relist::default();
     let mut pause = PAUSES.0;
     loop {
@@ -74,6 +74,13 @@ pub async fn follow<K, T, I>(
                 Err(error) => {
                     metrics.watch_restarts.fetch_add(1, Ordering::Relaxed);
                     tracing::debug!(kind, %error, "watch failed; trying again");
+                    let nothing = || wrap(Update::Reset(BTreeMap::new()));
+                    if is_missing(&error)
+                        && !state.known
+                        && updates.send((Instant::now(), nothing())).await.is_err()
+                    {
+                        return;
+                    }
                     if refuses_streaming(&error)
                         && config.initial_list_strategy != InitialListStrategy::ListWatch
                     {
@@ -144,6 +151,15 @@ impl<T> Relist<T> {
         self.empty = 0;
         self.known = !self.initial.is_empty();
         Taken::Update(Update::Reset(std::mem::take(&mut self.initial)))
+    }
+}
+
+/// `404 Not Found`: the kind is not served.
+fn is_missing(error: &watcher::Error) -> bool {
+    match error {
+        watcher::Error::InitialListFailed(kube::Error::Api(status))
+        | watcher::Error::WatchStartFailed(kube::Error::Api(status)) => status.code == 404,
+        _ => false,
     }
 }
 

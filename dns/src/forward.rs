@@ -6,7 +6,7 @@
 use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
@@ -17,7 +17,10 @@ use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::xfer::DnsHandle;
 use hickory_resolver::net::{DnsError, NetError};
 use hickory_resolver::{NameServerPool, PoolContext, TlsConfig};
+use tokio::sync::Semaphore;
+use weft_core::zones::forward::CachePlan;
 use weft_core::zones::record::RecordType;
+pub use weft_crds::ForwardPolicy as Policy;
 
 use crate::cache::{Cache, Known};
 use crate::metrics::Metrics;
@@ -32,25 +35,34 @@ const STALE_PATIENCE: Duration = Duration::from_millis(1800);
 const FAILURES: u32 = 2;
 /// How long it is passed over, before it is tried again.
 const REST: Duration = Duration::from_secs(5);
-/// Answers that are kept.
-const CAPACITY: usize = 10_000;
+/// Questions on their way at once, for names of no zone.
+const AT_ONCE: usize = 1000;
 /// How often rings are looked for.
 const PROBE: Duration = Duration::from_secs(30);
-/// What follows the first label of the questions that find rings.
+/// What follows the first label of the questions that find rings, where names of no zone are asked for.
 const PROBE_ZONE: &str = "loop.weftnet.";
 
-/// In which order upstreams are asked.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Policy {
-    /// The first that answers, in the order given.
-    #[default]
-    Sequential,
-    /// Any first.
-    Random,
-    /// Each in turn first.
-    RoundRobin,
-    /// The quickest first.
-    Fastest,
+/// One that is asked, and whom to trust where that is encrypted.
+pub struct Peer {
+    /// Where and how.
+    pub config: NameServerConfig,
+    /// Whom to trust.
+    pub tls: TlsConfig,
+}
+
+/// How others are asked.
+#[derive(Clone, Debug)]
+pub struct Ahead {
+    /// In which order.
+    pub policy: Policy,
+    /// How long one may take.
+    pub timeout: Duration,
+    /// Questions on their way at once; more fail.
+    pub max_concurrent: usize,
+    /// What is remembered.
+    pub cache: CachePlan,
+    /// What follows the first label of the questions that find rings: a name that they are asked for.
+    pub probe_zone: String,
 }
 
 /// One that is asked.
@@ -69,7 +81,8 @@ struct Server {
 /// Others that are asked for the same names.
 pub struct Forwarder {
     servers: Vec<Server>,
-    policy: Policy,
+    ahead: Ahead,
+    room: Semaphore,
     turn: AtomicUsize,
     start: Instant,
     cache: Mutex<Cache>,
@@ -83,7 +96,7 @@ impl std::fmt::Debug for Forwarder {
         formatter
             .debug_struct("Forwarder")
             .field("servers", &names)
-            .field("policy", &self.policy)
+            .field("policy", &self.ahead.policy)
             .finish_non_exhaustive()
     }
 }
@@ -108,35 +121,56 @@ impl Forwarder {
         policy: Policy,
         metrics: Arc<Metrics>,
     ) -> Result<Self, NetError> {
+        let ahead = Ahead {
+            policy,
+            timeout: PATIENCE,
+            max_concurrent: AT_ONCE,
+            cache: CachePlan::default(),
+            probe_zone: PROBE_ZONE.to_owned(),
+        };
+        let peer = |config| {
+            Ok(Peer {
+                config,
+                tls: TlsConfig::new()?,
+            })
+        };
+        let peers = servers.into_iter().map(peer);
+        let peers = peers.collect::<Result<_, NetError>>()?;
+        Ok(Self::with(peers, ahead, metrics))
+    }
+
+    /// Asks these servers in this way.
+    #[must_use]
+    pub fn with(peers: Vec<Peer>, ahead: Ahead, metrics: Arc<Metrics>) -> Self {
         let mut options = ResolverOpts::default();
-        options.timeout = PATIENCE;
+        options.timeout = ahead.timeout;
         options.attempts = 1;
         options.cache_size = 0;
         options.edns_payload_len = 1232;
-        let servers: Result<Vec<_>, NetError> = servers
+        let servers: Vec<Server> = peers
             .into_iter()
-            .map(|config| Server::new(config, &options))
+            .map(|peer| Server::new(peer, &options))
             .collect();
-        let servers = servers?;
         let probes = servers
             .iter()
             .map(|server| server.probe.as_bytes().into())
             .collect();
-        Ok(Self {
+        Self {
             servers,
-            policy,
+            room: Semaphore::new(ahead.max_concurrent),
             turn: AtomicUsize::new(0),
             start: Instant::now(),
-            cache: Mutex::new(Cache::new(CAPACITY)),
+            cache: Mutex::new(Cache::new(&ahead.cache)),
             probes,
             metrics,
-        })
+            ahead,
+        }
     }
 
     /// Asks; a name in wire form. An answer that others once gave stands in where nobody answers.
     pub async fn ask(self: &Arc<Self>, name: &[u8], kind: RecordType) -> Reply {
-        if self.is_probe(name) {
-            return self.ring(name);
+        if let Some(caught) = self.caught(name) {
+            return caught;
         }
         let question = (name.to_ascii_lowercase().into_boxed_slice(), kind.0);
         let known = self.cache().get(&question, Instant::now());
@@ -180,7 +214,7 @@ impl Forwarder {
             code: u16::from(ResponseCode::ServFail),
             ..Reply::default()
         };
-        let Some(hickory) = slow::name(name) else {
+        let (Some(hickory), Ok(_permit)) = (slow::name(name), self.room.try_acquire()) else {
             return failure;
         };
         let query = Query::query(hickory, HickoryType::from(kind.0));
@@ -188,7 +222,10 @@ impl Forwarder {
         for index in self.order() {
             let server = &self.servers[index];
             self.metrics.upstream_asked.fetch_add(1, Ordering::Relaxed);
-            match server.ask(query.clone(), self.start).await {
+            match server
+                .ask(query.clone(), self.start, self.ahead.timeout)
+                .await
+            {
                 Ok(reply) if matches!(reply.code, 0 | 3) => {
                     self.remember(name, kind, &reply);
                     return reply;
@@ -218,7 +255,7 @@ impl Forwarder {
     fn order(&self) -> Vec<usize> {
         let mut order: Vec<usize> = (0..self.servers.len()).collect();
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
-        match self.policy {
+        match self.ahead.policy {
             Policy::Sequential => {}
             Policy::RoundRobin => {
                 order.rotate_left(turn.checked_rem(self.servers.len()).unwrap_or_default())
@@ -237,18 +274,15 @@ impl Forwarder {
         order
     }
 
-    fn is_probe(&self, name: &[u8]) -> bool {
+    /// Takes a question that only we make and that has come back: whoever was asked it asks us.
+    #[must_use]
+    pub fn caught(&self, name: &[u8]) -> Option<Reply> {
         let label = weft_core::zones::name::labels(name)
             .next()
             .unwrap_or_default();
-        label.len() == 24 && self.probes.contains(&label.to_ascii_lowercase()[..])
-    }
-
-    /// A question that only we make has come back: whoever was asked it asks us.
-    fn ring(&self, name: &[u8]) -> Reply {
-        let label = weft_core::zones::name::labels(name)
-            .next()
-            .unwrap_or_default();
+        if label.len() != 24 || !self.probes.contains(&label.to_ascii_lowercase()[..]) {
+            return None;
+        }
         for server in self
             .servers
             .iter()
@@ -262,42 +296,50 @@ impl Forwarder {
                 );
             }
         }
-        Reply {
+        Some(Reply {
             code: u16::from(ResponseCode::ServFail),
             ..Reply::default()
+        })
+    }
+
+    /// Looks for rings, for as long as anybody else holds this.
+    pub async fn watch_for_rings(self: Arc<Self>) {
+        let this: Weak<Self> = Arc::downgrade(&self);
+        drop(self);
+        while let Some(forwarder) = this.upgrade() {
+            for server in &forwarder.servers {
+                forwarder.probe(server).await;
+            }
+            drop(forwarder);
+            tokio::time::sleep(PROBE).await;
         }
     }
 
-    /// Looks for rings, for ever.
-    pub async fn watch_for_rings(self: Arc<Self>) {
-        loop {
-            for server in &self.servers {
-                let was = server.in_ring.swap(false, Ordering::Relaxed);
-                let Ok(name) = Name::from_ascii(format!("{}.{PROBE_ZONE}", server.probe)) else {
-                    continue;
-                };
-                let query = Query::query(name, HickoryType::TXT);
-                let _ = tokio::time::timeout(PATIENCE, server.send(query)).await;
-                if was && !server.in_ring.load(Ordering::Relaxed) {
-                    tracing::info!(
-                        upstream = server.name,
-                        "upstream asks us no more; it is in service again"
-                    );
-                }
-            }
-            tokio::time::sleep(PROBE).await;
+    async fn probe(&self, server: &Server) {
+        let was = server.in_ring.swap(false, Ordering::Relaxed);
+        let zone = self.ahead.probe_zone.trim_start_matches('.');
+        let Ok(name) = Name::from_ascii(format!("{}.{zone}", server.probe)) else {
+            return;
+        };
+        let query = Query::query(name, HickoryType::TXT);
+        let _ = tokio::time::timeout(self.ahead.timeout, server.send(query)).await;
+        if was && !server.in_ring.load(Ordering::Relaxed) {
+            tracing::info!(
+                upstream = server.name,
+                "upstream asks us no more; it is in service again"
+            );
         }
     }
 }
 
 impl Server {
-    fn new(config: NameServerConfig, options: &ResolverOpts) -> Result<Self, NetError> {
+    fn new(Peer { config, tls }: Peer, options: &ResolverOpts) -> Self {
         let name = config
             .connections
             .first()
             .map(|connection| SocketAddr::new(config.ip, connection.port).to_string());
-        let context = Arc::new(PoolContext::new(options.clone(), TlsConfig::new()?));
-        Ok(Self {
+        let context = Arc::new(PoolContext::new(options.clone(), tls));
+        Self {
             name: name.unwrap_or_else(|| config.ip.to_string()),
             pool: NameServerPool::from_config([config], context, TokioRuntimeProvider::default()),
             failures: AtomicU32::new(0),
@@ -305,7 +347,7 @@ impl Server {
             micros: AtomicU64::new(0),
             in_ring: AtomicBool::new(false),
             probe: format!("weftloop{:016x}", random()).into(),
-        })
+        }
     }
 
     fn rests(&self, start: Instant) -> bool {
@@ -314,10 +356,21 @@ impl Server {
             && start.elapsed().saturating_sub(failed) < REST
     }
 
-    async fn ask(&self, query: Query, start: Instant) -> Result<Reply, NetError> {
+    async fn ask(
+        &self,
+        query: Query,
+        start: Instant,
+        patience: Duration,
+    ) -> Result<Reply, NetError> {
         let begin = Instant::now();
-        let answer = tokio::time::timeout(PATIENCE, self.send(query)).await;
-        let result = answer.unwrap_or(Err(NetError::Timeout));
+        let answer = tokio::time::timeout(patience, async {
+            match self.send(query.clone()).await {
+                // A stream that the server has closed meanwhile is no failure of the server: the next one is a new one.
+                Err(error) if !matches!(error, NetError::Timeout) => self.send(query).await,
+                sent => sent,
+            }
+        });
+        let result = answer.await.unwrap_or(Err(NetError::Timeout));
         if result.is_ok() {
             self.failures.store(0, Ordering::Relaxed);
             let micros = u64::try_from(begin.elapsed().as_micros()).unwrap_or(u64::MAX);

@@ -9,6 +9,7 @@ pub mod error;
 pub mod fast;
 pub mod follow;
 pub mod forward;
+pub mod forwards;
 pub mod health;
 pub mod message;
 pub mod metrics;

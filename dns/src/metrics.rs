@@ -107,6 +107,12 @@ pub struct Metrics {
     pub services: AtomicU64,
     /// Endpoints that they have.
     pub endpoints: AtomicU64,
+    /// Zones of users that are served.
+    pub zones: AtomicU64,
+    /// Zones of users whose last version cannot be used.
+    pub zones_refused: AtomicU64,
+    /// Classes of clients that see zones of their own.
+    pub client_classes: AtomicU64,
     /// Seconds since 1970 of what is served.
     pub snapshot_time: AtomicU64,
     /// One: what is served comes from the disk.
@@ -178,7 +184,7 @@ impl Metrics {
         );
     }
 
-    fn plain(&self) -> [(&'static str, &'static str, &'static str, &AtomicU64); 18] {
+    fn plain(&self) -> [(&'static str, &'static str, &'static str, &AtomicU64); 21] {
         [
             (
                 "shed_total",
@@ -270,6 +276,24 @@ impl Metrics {
                 "gauge",
                 "Endpoints of services.",
                 &self.endpoints,
+            ),
+            (
+                "zones",
+                "gauge",
+                "Zones of users that are served.",
+                &self.zones,
+            ),
+            (
+                "zones_refused",
+                "gauge",
+                "Zones of users whose last version cannot be used.",
+                &self.zones_refused,
+            ),
+            (
+                "client_classes",
+                "gauge",
+                "Classes of clients, each with a table of zones; 1 where everybody is alike.",
+                &self.client_classes,
             ),
             (
                 "snapshot_timestamp_seconds",

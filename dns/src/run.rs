@@ -1,27 +1,31 @@
 //! Starts threads and tasks, takes what watches say, and puts answers in force; stops when told to.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use weft_core::zones::config::{Config, ConfigSpec, PodMode};
+use weft_core::zones::directory::Needs;
 use weft_daemon::{client, probes, termination};
 
 use crate::error::Error;
 use crate::forward::{self, Forwarder, Policy};
+use crate::forwards::Forwards;
 use crate::health::{Health, Readiness};
 use crate::metrics::Metrics;
 use crate::resolv_conf;
 use crate::server::queue::Queue;
+use crate::server::tls::{self, Speech};
 use crate::server::{Served, socket, stream, udp};
 use crate::settings::RunSettings;
 use crate::snapshot::Saved;
 use crate::state::{Input, State, Watched};
 use crate::upstream::Upstream;
-use crate::watch;
+use crate::watch::Watches;
 
 /// Changes that arrive within so long of each other are put in force together.
 const SETTLE: Duration = Duration::from_millis(10);
@@ -45,7 +49,9 @@ pub async fn run(settings: RunSettings) -> Result<(), Error> {
             .any(|(_, kind)| *kind == weft_core::zones::config::ZoneKind::ClusterSet),
         pods: config.pods == PodMode::Verified,
     };
-    let mut state = State::new(config.clone(), watched)
+    let ourselves = settings.listen.iter().map(SocketAddr::ip);
+    let ourselves = ourselves.filter(|address| !address.is_unspecified());
+    let mut state = State::new(config.clone(), watched, ourselves)
         .map_err(|error| values(settings.config.as_deref(), &error))?;
     if let Some(saved) = settings.state_dir.as_deref().and_then(Saved::read) {
         metrics.snapshot_time.store(saved.time, Ordering::Relaxed);
@@ -53,7 +59,10 @@ pub async fn run(settings: RunSettings) -> Result<(), Error> {
         state.restore(saved);
         health.set(Readiness::FromDisk);
     }
-    let upstream = upstream(&settings, &metrics)?;
+    let forwards = Arc::new(Forwards::new(Arc::clone(&metrics)));
+    forwards.set(state.objects().forwards());
+    let others = upstream(&settings, &metrics)?;
+    let upstream = Upstream::Zones(Arc::clone(&forwards), Box::new(others));
     let served = Arc::new(Served::new(
         state.compile(now_serial()),
         upstream,
@@ -67,11 +76,20 @@ pub async fn run(settings: RunSettings) -> Result<(), Error> {
     ));
     let client = client::client(&settings.api).await?;
     let (sender, updates) = mpsc::channel(WAITING);
-    watch::start(&client, &config, watched, &sender, &metrics, &mut tasks);
+    let (needs, needed) = watch::channel(state.needs());
+    let mut watches = Watches {
+        client: &client,
+        updates: &sender,
+        metrics: &metrics,
+        tasks: &mut tasks,
+    };
+    watches.start(&config, watched, &needed);
     drop(sender);
     tracing::info!(version = env!("CARGO_PKG_VERSION"), listen = ?settings.listen, "serving");
     let mut keeper = Keeper {
         state,
+        forwards,
+        needs,
         served: Arc::clone(&served),
         health: Arc::clone(&health),
         folder: settings.state_dir.clone(),
@@ -168,13 +186,46 @@ fn serve(
             Err(source) => return Err(failed(source)),
         }
     }
+    encrypted(settings, served, tasks)?;
     for (index, server) in servers.into_iter().enumerate() {
         let builder = std::thread::Builder::new().name(format!("udp-{index}"));
         builder.spawn(move || server.run()).map_err(Error::Thread)?;
     }
     tasks.spawn(queue.run(Arc::clone(served)));
-    if let Upstream::Forward(forwarder) = &served.upstream {
+    if let Upstream::Zones(_, others) = &served.upstream
+        && let Upstream::Forward(forwarder) = others.as_ref()
+    {
         tasks.spawn(Arc::clone(forwarder).watch_for_rings());
+    }
+    Ok(())
+}
+
+/// Opens the ports of DNS over TLS and over HTTPS.
+fn encrypted(
+    settings: &RunSettings,
+    served: &Arc<Served>,
+    tasks: &mut JoinSet<()>,
+) -> Result<(), Error> {
+    let (Some(certificate), Some(key)) = (&settings.tls_cert, &settings.tls_key) else {
+        return Ok(());
+    };
+    let files = tls::Files {
+        certificate: certificate.clone(),
+        key: key.clone(),
+    };
+    let kinds = [
+        (&settings.listen_tls, Speech::Dot),
+        (&settings.listen_https, Speech::Doh),
+    ];
+    for (addresses, speech) in kinds {
+        for &address in addresses {
+            let failed = |source| Error::Listen { address, source };
+            let config = files.read(speech)?;
+            let listener = socket::tcp(address).map_err(failed)?;
+            let listener = tokio::net::TcpListener::from_std(listener).map_err(failed)?;
+            let served = Arc::clone(served);
+            tasks.spawn(tls::serve(served, listener, files.clone(), speech, config));
+        }
     }
     Ok(())
 }
@@ -182,6 +233,8 @@ fn serve(
 /// Takes updates and puts them in force.
 struct Keeper {
     state: State,
+    forwards: Arc<Forwards>,
+    needs: watch::Sender<Needs>,
     served: Arc<Served>,
     health: Arc<Health>,
     folder: Option<std::path::PathBuf>,
@@ -208,6 +261,8 @@ impl Keeper {
 
     fn publish(&mut self, first: Instant) {
         let zones = self.state.compile(now_serial());
+        self.forwards.set(self.state.objects().forwards());
+        self.needs.send_replace(self.state.needs());
         let metrics = &self.served.metrics;
         metrics
             .services
@@ -215,6 +270,15 @@ impl Keeper {
         metrics
             .endpoints
             .store(zones.data().endpoints() as u64, Ordering::Relaxed);
+        let objects = self.state.objects();
+        let count = |number: usize| number as u64;
+        metrics.zones.store(count(objects.len()), Ordering::Relaxed);
+        metrics
+            .zones_refused
+            .store(count(objects.refused().count()), Ordering::Relaxed);
+        metrics
+            .client_classes
+            .store(count(zones.directory().classes()), Ordering::Relaxed);
         self.served.zones.store(Arc::new(zones));
         metrics.published.fetch_add(1, Ordering::Relaxed);
         let micros = u64::try_from(first.elapsed().as_micros()).unwrap_or(u64::MAX);

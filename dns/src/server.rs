@@ -13,9 +13,11 @@ use crate::metrics::{Counters, Metrics};
 use crate::slow;
 use crate::upstream::Upstream;
 
+mod https;
 pub mod queue;
 pub mod socket;
 pub mod stream;
+pub mod tls;
 pub mod udp;
 
 /// What is served.

@@ -62,6 +62,23 @@ pub struct RunSettings {
     /// Addresses to serve at, IP or IP:port, comma-separated. They need not be there yet.
     #[arg(long, env = "WEFT_DNS_LISTEN", value_delimiter = ',', default_value = "0.0.0.0,::", value_parser = address)]
     pub listen: Vec<SocketAddr>,
+    /// Addresses to serve DNS over TLS at, IP (port 853) or IP:port, comma-separated.
+    #[arg(long, env = "WEFT_DNS_LISTEN_TLS", value_delimiter = ',', value_parser = tls_address, requires = "tls_cert")]
+    pub listen_tls: Vec<SocketAddr>,
+    /// Addresses to serve DNS over HTTPS at, IP (port 443) or IP:port, comma-separated.
+    #[arg(long, env = "WEFT_DNS_LISTEN_HTTPS", value_delimiter = ',', value_parser = https_address, requires = "tls_cert")]
+    pub listen_https: Vec<SocketAddr>,
+    /// The certificate of both, in PEM form, with those that lead to an authority. It is read anew when it changes.
+    #[arg(
+        long,
+        env = "WEFT_DNS_TLS_CERT",
+        requires = "tls_key",
+        value_name = "FILE"
+    )]
+    pub tls_cert: Option<PathBuf>,
+    /// Its key, in PEM form.
+    #[arg(long, env = "WEFT_DNS_TLS_KEY", value_name = "FILE")]
+    pub tls_key: Option<PathBuf>,
     /// A JSON file with the chart's values `dns.cluster`.
     #[arg(long, env = "WEFT_DNS_CONFIG")]
     pub config: Option<PathBuf>,
@@ -106,7 +123,19 @@ impl RunSettings {
 /// # Errors
 /// A sentence that says what to write.
 pub fn address(text: &str) -> Result<SocketAddr, String> {
-    let plain = text.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, 53));
+    with_port(text, 53)
+}
+
+fn tls_address(text: &str) -> Result<SocketAddr, String> {
+    with_port(text, 853)
+}
+
+fn https_address(text: &str) -> Result<SocketAddr, String> {
+    with_port(text, 443)
+}
+
+fn with_port(text: &str, port: u16) -> Result<SocketAddr, String> {
+    let plain = text.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, port));
     plain
         .or_else(|_| text.parse())
         .map_err(|_| format!("{text:?} is not an address: write 10.96.0.10 or [fd00::a]:5353"))

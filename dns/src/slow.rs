@@ -189,7 +189,7 @@ impl Draft {
         client: Option<IpAddr>,
     ) {
         self.authoritative = ask.continued;
-        let Some(reply) = upstream.ask(ask.name.wire(), kind, client).await else {
+        let Some(reply) = upstream.ask(ask, kind, client).await else {
             let refused = if ask.owner.is_some() {
                 ResponseCode::ServFail
             } else {
@@ -221,7 +221,7 @@ impl Draft {
             record.name = owner.clone();
             (Section::Answer, record)
         }));
-        if self.code == u16::from(ResponseCode::NXDomain) {
+        if ask.owner_exists && self.code == u16::from(ResponseCode::NXDomain) {
             self.code = 0;
         }
     }

@@ -6,25 +6,36 @@ use std::io::{BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use weft_core::zones::directory::{GoodZone, NodeIdentity, PodIdentity};
 use weft_core::zones::input::{ServiceInput, SliceInput};
 
 use crate::error::Error;
+use crate::state::Space;
 
 const FILE: &str = "snapshot.json";
 const DRAFT: &str = "snapshot.json.new";
 
-/// Everything that cluster names are made of.
+/// Everything that names are made of.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct Saved {
     /// Seconds since 1970 when it was true.
     pub time: u64,
-    /// Namespaces, and whether they are exposed.
-    pub namespaces: BTreeMap<Box<str>, bool>,
+    /// Namespaces.
+    pub namespaces: BTreeMap<Box<str>, Space>,
     /// Services by `namespace/name`.
     pub services: BTreeMap<Box<str>, ServiceInput>,
     /// Slices by `namespace/name`.
     pub slices: BTreeMap<Box<str>, SliceInput>,
+    /// The version of each zone of a user that is served.
+    #[serde(default)]
+    pub zones: BTreeMap<Box<str>, GoodZone>,
+    /// Pods, where a zone is not for everybody.
+    #[serde(default)]
+    pub people: BTreeMap<Box<str>, PodIdentity>,
+    /// Nodes, where a zone is for some.
+    #[serde(default)]
+    pub nodes: BTreeMap<Box<str>, NodeIdentity>,
 }
 
 impl Saved {
@@ -66,6 +77,7 @@ impl Saved {
 
 #[cfg(test)]
 mod tests {
+    use weft_core::zones::directory::ZoneInput;
     use weft_core::zones::input::{Face, UnitKey, key};
 
     use super::*;
@@ -87,11 +99,32 @@ mod tests {
             labels: b"\x03web".as_slice().into(),
             cluster: None,
         };
+        let space = Space {
+            exposed: true,
+            labels: [("team".to_owned(), "a".to_owned())].into(),
+        };
+        let spec = serde_json::json!({
+            "zone": "corp.example", "type": "Authoritative", "authoritative": {"records": [
+                {"name": "www", "type": "A", "values": ["192.0.2.1"]},
+            ]},
+        });
+        let input = ZoneInput {
+            spec: serde_json::from_value(spec).expect("a zone"),
+            serial: Some(7),
+        };
+        let files = [("ns/files".into(), [("a".to_owned(), "b".to_owned())].into())];
+        let zone = GoodZone {
+            input,
+            files: files.into(),
+        };
         Saved {
             time: 7,
-            namespaces: [("ns".into(), true)].into(),
+            namespaces: [("ns".into(), space)].into(),
             services: [("ns/web".into(), service)].into(),
             slices: [("ns/web-1".into(), slice)].into(),
+            zones: [("corp".into(), zone)].into(),
+            people: [("ns/uid".into(), PodIdentity::default())].into(),
+            nodes: [("n1".into(), NodeIdentity::default())].into(),
         }
     }
 

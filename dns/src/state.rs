@@ -3,9 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use serde::{Deserialize, Serialize};
 use weft_core::zones::Zones;
+use weft_core::zones::audience::Labels;
 use weft_core::zones::cluster::Cluster;
 use weft_core::zones::config::Config;
+use weft_core::zones::directory::{Entries, Needs, NodeIdentity, Objects, PodIdentity, ZoneInput};
 use weft_core::zones::input::{ServiceInput, SliceInput};
 use weft_core::zones::name::NameError;
 
@@ -15,8 +18,8 @@ use crate::snapshot::Saved;
 /// What watches say.
 #[derive(Clone, Debug)]
 pub enum Input {
-    /// Namespaces, and whether they are exposed.
-    Namespaces(Update<bool>),
+    /// Namespaces.
+    Namespaces(Update<Space>),
     /// Services of this cluster.
     Services(Update<ServiceInput>),
     /// Services of the cluster set.
@@ -25,6 +28,23 @@ pub enum Input {
     Slices(Update<SliceInput>),
     /// Pods' addresses.
     Pods(Update<Vec<IpAddr>>),
+    /// Zones of users.
+    Zones(Update<Box<ZoneInput>>),
+    /// ConfigMaps with zone files.
+    Files(Update<Entries>),
+    /// Who the pods are.
+    People(Update<PodIdentity>),
+    /// Who the nodes are.
+    Nodes(Update<NodeIdentity>),
+}
+
+/// A namespace.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+pub struct Space {
+    /// Its services have names.
+    pub exposed: bool,
+    /// Its labels, for zones that are not for everybody.
+    pub labels: Labels,
 }
 
 /// Which collections have been listed in full.
@@ -35,17 +55,26 @@ struct Listed {
     imports: bool,
     slices: bool,
     pods: bool,
+    zones: bool,
+    files: bool,
+    people: bool,
+    nodes: bool,
 }
 
 /// What watches have said so far.
 pub struct State {
     cluster: Cluster,
     zones: Zones,
-    namespaces: BTreeMap<Box<str>, bool>,
+    objects: Objects,
+    namespaces: BTreeMap<Box<str>, Space>,
     services: BTreeMap<Box<str>, ServiceInput>,
     imports: BTreeSet<Box<str>>,
     slices: BTreeMap<Box<str>, SliceInput>,
     pods: BTreeSet<Box<str>>,
+    user_zones: BTreeMap<Box<str>, Box<ZoneInput>>,
+    files: BTreeMap<Box<str>, Entries>,
+    people: BTreeMap<Box<str>, PodIdentity>,
+    nodes: BTreeMap<Box<str>, NodeIdentity>,
     listed: Listed,
     wanted: Listed,
     from_disk: bool,
@@ -61,19 +90,29 @@ pub struct Watched {
 }
 
 impl State {
-    /// Knows nothing yet.
+    /// Knows nothing yet. `ourselves`: addresses where this server is asked, beside those of the configuration.
     ///
     /// # Errors
     /// A zone whose name is too long.
-    pub fn new(config: Config, watched: Watched) -> Result<Self, NameError> {
+    pub fn new(
+        config: Config,
+        watched: Watched,
+        ourselves: impl IntoIterator<Item = IpAddr>,
+    ) -> Result<Self, NameError> {
+        let zones = Zones::new(config.clone())?;
         Ok(Self {
-            zones: Zones::new(config.clone())?,
+            objects: zones.objects(ourselves),
+            zones,
             cluster: Cluster::new(config),
             namespaces: BTreeMap::new(),
             services: BTreeMap::new(),
             imports: BTreeSet::new(),
             slices: BTreeMap::new(),
             pods: BTreeSet::new(),
+            user_zones: BTreeMap::new(),
+            files: BTreeMap::new(),
+            people: BTreeMap::new(),
+            nodes: BTreeMap::new(),
             listed: Listed::default(),
             wanted: Listed {
                 namespaces: true,
@@ -81,6 +120,10 @@ impl State {
                 imports: watched.imports,
                 slices: true,
                 pods: watched.pods,
+                zones: true,
+                files: true,
+                people: false,
+                nodes: false,
             },
             from_disk: false,
         })
@@ -92,23 +135,35 @@ impl State {
             namespaces,
             services,
             slices,
-            ..
+            zones,
+            people,
+            nodes,
+            time: _,
         } = saved;
         self.apply(Input::Namespaces(Update::Reset(namespaces)));
         self.apply(Input::Services(Update::Reset(services)));
         self.apply(Input::Slices(Update::Reset(slices)));
+        let files = zones.values().flat_map(|zone| zone.files.clone()).collect();
+        self.apply(Input::Files(Update::Reset(files)));
+        let zones = zones
+            .into_iter()
+            .map(|(name, zone)| (name, Box::new(zone.input)));
+        self.apply(Input::Zones(Update::Reset(zones.collect())));
+        self.apply(Input::People(Update::Reset(people)));
+        self.apply(Input::Nodes(Update::Reset(nodes)));
         self.listed = Listed::default();
         self.from_disk = true;
     }
 
     /// Takes an update.
     pub fn apply(&mut self, input: Input) {
-        let cluster = &mut self.cluster;
+        let (cluster, objects) = (&mut self.cluster, &mut self.objects);
         match input {
             Input::Namespaces(update) => {
                 self.listed.namespaces |= matches!(update, Update::Reset(_));
-                keep(&mut self.namespaces, update, |key, exposed| {
-                    cluster.set_namespace(key, exposed.copied())
+                keep(&mut self.namespaces, update, |key, space| {
+                    cluster.set_namespace(key, space.map(|space| space.exposed));
+                    objects.set_namespace(key, space.map(|space| space.labels.clone()));
                 });
             }
             Input::Services(update) => {
@@ -139,6 +194,30 @@ impl State {
                     cluster.set_pod(namespace, name, &addresses.unwrap_or_default());
                 });
             }
+            Input::Zones(update) => {
+                self.listed.zones |= matches!(update, Update::Reset(_));
+                keep(&mut self.user_zones, update, |key, zone| {
+                    objects.set_zone(key, zone.map(|zone| (**zone).clone()));
+                });
+            }
+            Input::Files(update) => {
+                self.listed.files |= matches!(update, Update::Reset(_));
+                keep(&mut self.files, update, |key, entries| {
+                    objects.set_file(key, entries.cloned());
+                });
+            }
+            Input::People(update) => {
+                self.listed.people |= matches!(update, Update::Reset(_));
+                keep(&mut self.people, update, |key, pod| {
+                    objects.set_pod(key, pod.cloned());
+                });
+            }
+            Input::Nodes(update) => {
+                self.listed.nodes |= matches!(update, Update::Reset(_));
+                keep(&mut self.nodes, update, |key, node| {
+                    objects.set_node(key, node.cloned());
+                });
+            }
         }
     }
 
@@ -151,13 +230,33 @@ impl State {
             imports,
             slices,
             pods,
+            zones,
+            files,
+            people,
+            nodes,
         } = self.listed;
-        let wanted = self.wanted;
+        let (wanted, needs) = (self.wanted, self.needs());
         namespaces >= wanted.namespaces
             && services >= wanted.services
             && imports >= wanted.imports
             && slices >= wanted.slices
             && pods >= wanted.pods
+            && zones >= wanted.zones
+            && files >= wanted.files
+            && people >= needs.pods
+            && nodes >= needs.nodes
+    }
+
+    /// What has to be watched for the zones that there are.
+    #[must_use]
+    pub fn needs(&self) -> Needs {
+        self.objects.needs()
+    }
+
+    /// Zones of users.
+    #[must_use]
+    pub fn objects(&self) -> &Objects {
+        &self.objects
     }
 
     /// Whether what is known comes from the disk alone.
@@ -169,6 +268,7 @@ impl State {
     /// Compiles what changed. `serial` is the serial number of the built-in zones.
     pub fn compile(&mut self, serial: u32) -> Zones {
         self.zones.set_data(self.cluster.compile());
+        self.zones.set_directory(self.objects.compile());
         self.zones.synced = self.is_listed() || self.from_disk;
         self.zones.serial = serial;
         self.zones.clone()
@@ -182,6 +282,13 @@ impl State {
             namespaces: self.namespaces.clone(),
             services: self.services.clone(),
             slices: self.slices.clone(),
+            zones: self
+                .objects
+                .good()
+                .map(|(name, zone)| (name.into(), zone.clone()))
+                .collect(),
+            people: self.people.clone(),
+            nodes: self.nodes.clone(),
         })
     }
 }

@@ -4,9 +4,11 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use hickory_proto::rr::{Name, RData, Record};
+use weft_core::zones::answer::Ask;
 use weft_core::zones::record::RecordType;
 
 use crate::forward::Forwarder;
+use crate::forwards::Forwards;
 use crate::slow;
 
 /// What others said.
@@ -32,6 +34,8 @@ pub enum Upstream {
     Shared(Arc<Self>),
     /// Real servers.
     Forward(Arc<Forwarder>),
+    /// Those that zones name, and others for the rest.
+    Zones(Arc<Forwards>, Box<Self>),
 }
 
 /// A world of a few records: what has none does not exist.
@@ -43,6 +47,13 @@ pub struct Fixed {
     pub servfail: Vec<Name>,
 }
 
+/// What is said where those that a zone names cannot be asked at all.
+const FAILED: Reply = Reply {
+    code: 2,
+    answers: Vec::new(),
+    authorities: Vec::new(),
+};
+
 /// Aliases that are followed at most.
 const ALIASES: usize = 8;
 
@@ -50,21 +61,33 @@ impl Upstream {
     /// Whether anybody is there to ask.
     #[must_use]
     pub fn is_some(&self) -> bool {
-        !matches!(self, Self::None)
+        match self {
+            Self::None => false,
+            Self::Fixed(_) | Self::Forward(_) => true,
+            Self::Shared(shared) => shared.is_some(),
+            Self::Zones(_, others) => others.is_some(),
+        }
     }
 
     /// Asks; none where nobody is there.
-    pub async fn ask(
-        &self,
-        name: &[u8],
-        kind: RecordType,
-        client: Option<IpAddr>,
-    ) -> Option<Reply> {
+    pub async fn ask(&self, ask: &Ask, kind: RecordType, client: Option<IpAddr>) -> Option<Reply> {
+        let name = ask.name.wire();
         match self {
             Self::None => None,
             Self::Fixed(fixed) => Some(fixed.ask(slow::name(name)?, kind)),
-            Self::Shared(shared) => Box::pin(shared.ask(name, kind, client)).await,
+            Self::Shared(shared) => Box::pin(shared.ask(ask, kind, client)).await,
             Self::Forward(forwarder) => Some(forwarder.ask(name, kind).await),
+            Self::Zones(forwards, others) => {
+                let caught = match others.as_ref() {
+                    Self::Forward(forwarder) => forwarder.caught(name),
+                    _ => None,
+                };
+                match (caught.or_else(|| forwards.caught(name)), &ask.via) {
+                    (Some(caught), _) => Some(caught),
+                    (None, Some(via)) => forwards.ask(via, name, kind).await.or(Some(FAILED)),
+                    (None, None) => Box::pin(others.ask(ask, kind, client)).await,
+                }
+            }
         }
     }
 }

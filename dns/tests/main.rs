@@ -8,7 +8,10 @@
 )]
 mod api_server;
 mod conformance;
+mod encrypted;
 mod paths;
 mod program;
 mod sockets;
 mod upstream;
+mod views;
+mod zones;

@@ -15,14 +15,15 @@ use weft_core::zones::name::Name;
 
 use crate::api_server::{ApiServer, eventually, free_port, from};
 
-struct Program {
+/// The program, until it is dropped.
+pub struct Program {
     process: Child,
     port: u16,
     health: u16,
 }
 
 impl Program {
-    fn start(kubeconfig: &std::path::Path, state: &std::path::Path) -> Self {
+    pub fn start(kubeconfig: &std::path::Path, state: &std::path::Path) -> Self {
         let (port, health) = (free_port(), free_port());
         let process = Command::new(env!("CARGO_BIN_EXE_weft-dns"))
             .args(["run", "--resolv-conf=", "--lame-duck=1"])
@@ -43,7 +44,12 @@ impl Program {
     }
 
     fn ask(&self, name: &str, kind: u16) -> Option<Message> {
-        let socket = UdpSocket::bind("127.0.0.1:0").ok()?;
+        self.ask_from("127.0.0.1", name, kind)
+    }
+
+    /// Asks as another client.
+    pub fn ask_from(&self, client: &str, name: &str, kind: u16) -> Option<Message> {
+        let socket = UdpSocket::bind((client, 0)).ok()?;
         socket
             .set_read_timeout(Some(Duration::from_secs(10)))
             .ok()?;
@@ -59,8 +65,14 @@ impl Program {
         Message::from_vec(&answer[..length]).ok()
     }
 
-    fn answers(&self, name: &str, kind: u16) -> Option<Vec<String>> {
-        let message = self.ask(name, kind)?;
+    /// The data of the answer, in order.
+    pub fn answers(&self, name: &str, kind: u16) -> Option<Vec<String>> {
+        self.answers_from("127.0.0.1", name, kind)
+    }
+
+    /// The same for another client.
+    pub fn answers_from(&self, client: &str, name: &str, kind: u16) -> Option<Vec<String>> {
+        let message = self.ask_from(client, name, kind)?;
         let mut texts: Vec<_> = message
             .answers
             .iter()
@@ -70,12 +82,14 @@ impl Program {
         Some(texts)
     }
 
-    fn code(&self, name: &str) -> Option<u16> {
+    /// How a question for an address ends.
+    pub fn code(&self, name: &str) -> Option<u16> {
         self.ask(name, 1)
             .map(|message| message.metadata.response_code.into())
     }
 
-    fn get(&self, path: &str) -> String {
+    /// A page of the health port.
+    pub fn get(&self, path: &str) -> String {
         let mut text = String::new();
         let Ok(mut stream) = TcpStream::connect(("127.0.0.1", self.health)) else {
             return text;
@@ -84,6 +98,15 @@ impl Program {
         let _ = stream.write_all(request.as_bytes());
         let _ = stream.read_to_string(&mut text);
         text
+    }
+
+    /// Tells it to end, and waits until it has.
+    pub async fn end(mut self) {
+        self.signal();
+        eventually("it ends", async || {
+            self.process.try_wait().expect("its state").is_some()
+        })
+        .await;
     }
 
     fn signal(&self) {

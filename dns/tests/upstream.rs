@@ -1,8 +1,8 @@
 //! Names outside: asked of servers on loopback that answer, are silent, lie, or ask us.
 
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use hickory_proto::op::Message;
@@ -10,8 +10,10 @@ use hickory_proto::rr::rdata::A;
 use hickory_proto::rr::{RData, Record};
 use weft_core::zones::Zones;
 use weft_core::zones::config::{Config, ConfigSpec};
+use weft_core::zones::directory::ZoneInput;
 use weft_core::zones::record::RecordType;
 use weft_dns::forward::{Forwarder, Policy, plain};
+use weft_dns::forwards::Forwards;
 use weft_dns::message::Transport;
 use weft_dns::metrics::Metrics;
 use weft_dns::server::Served;
@@ -28,6 +30,8 @@ enum Manner {
     Silent,
     /// Answers with another id, then with another question, then rightly.
     Lie(u8),
+    /// Lies in an answer that fits the question.
+    Fitting,
     Garbage,
 }
 
@@ -35,6 +39,8 @@ enum Manner {
 struct Other {
     address: SocketAddr,
     asked: Arc<AtomicU32>,
+    /// What it was asked last.
+    last: Arc<Mutex<Vec<u8>>>,
 }
 
 fn other(manner: Manner) -> Other {
@@ -42,10 +48,13 @@ fn other(manner: Manner) -> Other {
     let address = socket.local_addr().expect("its address");
     let asked = Arc::new(AtomicU32::new(0));
     let count = Arc::clone(&asked);
+    let last = Arc::<Mutex<Vec<u8>>>::default();
+    let keep = Arc::clone(&last);
     std::thread::spawn(move || {
         let mut packet = [0; 1500];
         while let Ok((length, client)) = socket.recv_from(&mut packet) {
             let before = count.fetch_add(1, Ordering::Relaxed);
+            *keep.lock().expect("the question") = packet[..length].to_vec();
             let send = |bytes: &[u8]| {
                 let _ = socket.send_to(bytes, client);
             };
@@ -56,6 +65,7 @@ fn other(manner: Manner) -> Other {
                 Manner::Silent | Manner::Once(..) => {}
                 Manner::Garbage => send(&[0xff; 40]),
                 Manner::Answer(last, ttl) => send(&answer(&packet[..length], last, ttl)),
+                Manner::Fitting => send(&answer(&packet[..length], 66, 60)),
                 Manner::Lie(last) => {
                     let mut wrong = answer(&packet[..length], 66, 60);
                     wrong[0] ^= 0xff;
@@ -68,7 +78,11 @@ fn other(manner: Manner) -> Other {
             }
         }
     });
-    Other { address, asked }
+    Other {
+        address,
+        asked,
+        last,
+    }
 }
 
 fn answer(packet: &[u8], last: u8, ttl: u32) -> Vec<u8> {
@@ -130,6 +144,54 @@ async fn answers_to_what_was_not_asked_are_not_believed() {
                 .all(|record| record.name.to_string() == "www.example.")
         );
     }
+}
+
+#[tokio::test]
+async fn lies_are_not_remembered_and_one_that_fits_would_be() {
+    for (manner, lies) in [(Manner::Lie(3), false), (Manner::Fitting, true)] {
+        let server = other(manner);
+        let (forwarder, metrics) = forwarder(&[&server], Policy::Sequential);
+        for _ in 0..3 {
+            let reply = forwarder.ask(NAME, RecordType::A).await;
+            assert_eq!(last(&reply) == Some(66), lies, "the lie has to fit");
+        }
+        let known = metrics.cache_hits.load(Ordering::Relaxed) > 0;
+        assert!(known || !lies, "what fits is remembered");
+    }
+}
+
+/// A zone that forwards, and a client whose view of it is another: the ring is found whoever the question comes back by.
+#[tokio::test]
+async fn a_ring_is_found_whichever_view_the_question_comes_back_by() {
+    let silent = other(Manner::Silent);
+    let ourselves = other(Manner::Silent);
+    let body = |port: u16| format!("{{upstreams: [{{address: 127.0.0.1, port: {port}}}]}}");
+    let spec = format!(
+        "{{zone: corp.example, type: Forward, forward: {}, views: [{{name: back, match: {{cidrs: [127.0.0.9/32]}}, forward: {}}}]}}",
+        body(ourselves.address.port()),
+        body(silent.address.port()),
+    );
+    let config = Config::parse(&ConfigSpec::default()).expect("defaults");
+    let zones = Zones::new(config).expect("zones");
+    let mut objects = zones.objects([]);
+    let input = ZoneInput {
+        spec: serde_saphyr::from_str(&spec).expect("a zone"),
+        serial: None,
+    };
+    objects.set_zone("corp", Some(input));
+    let metrics = Arc::<Metrics>::default();
+    let forwards = Forwards::new(Arc::clone(&metrics));
+    forwards.set(objects.forwards());
+    let began = std::time::Instant::now();
+    while ourselves.last.lock().expect("the question").is_empty() {
+        assert!(began.elapsed() < Duration::from_secs(60), "no probe came");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let probe = ourselves.last.lock().expect("the question").clone();
+    assert!(forwards.caught(NAME).is_none(), "an ordinary name is none");
+    let caught = forwards.caught(&probe[12..probe.len()]);
+    assert_eq!(caught.map(|reply| reply.code), Some(2));
+    assert_eq!(metrics.upstream_loops.load(Ordering::Relaxed), 1);
 }
 
 #[tokio::test]
