@@ -1,6 +1,6 @@
 //! Packets between pods against a bare veth pair: latency of requests, CPU time of bulk data; pods of
 //! the same node, of two nodes, and of two nodes over VXLAN against the nodes themselves. Each round
-//! measures every path once, so that what slows the machine slows all.
+//! measures every path once, so that what slows the machine slows all. Both ends are on one CPU.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -24,6 +24,9 @@ use crate::scenario::{objects, wait};
 const NAMESPACE: &str = "lab-bench";
 const OVERLAY: &str = "bench-vxlan";
 const PORT: u16 = 9100;
+/// Both ends and all that lies between them run here: which CPU wakes which is chance, and costs more
+/// than the paths differ by.
+const CPU: usize = 1;
 
 /// A way from a client to a server.
 struct Path<'a> {
@@ -210,6 +213,12 @@ fn in_netns(name: &str) -> Vec<String> {
     ["ip", "netns", "exec", name].map(str::to_owned).to_vec()
 }
 
+/// The last of two; the only one of a machine that has no more.
+fn cpu() -> usize {
+    let all = std::thread::available_parallelism();
+    all.map_or(0, |all| CPU.min(all.get() - 1))
+}
+
 fn serve(rig: &Rig, spot: &Spot<'_>, prefix: &[String]) -> Result<Process> {
     let mut argv = prefix.to_vec();
     argv.extend([
@@ -217,6 +226,7 @@ fn serve(rig: &Rig, spot: &Spot<'_>, prefix: &[String]) -> Result<Process> {
         "pingpong".to_owned(),
         "serve".to_owned(),
         format!("--port={PORT}"),
+        format!("--cpu={}", cpu()),
     ]);
     let process = Process::start(spot, &argv)?;
     rig.runtime.block_on(process.ready(Duration::from_secs(10)))
@@ -232,6 +242,7 @@ fn ask(rig: &Rig, path: &Path<'_>, mode: &str, time: &str) -> Result<Measured> {
     argv.extend([
         format!("--mode={mode}"),
         format!("--for={time}"),
+        format!("--cpu={}", cpu()),
         path.to.clone(),
     ]);
     let output = rig

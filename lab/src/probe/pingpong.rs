@@ -5,8 +5,10 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
 
+use nix::sched::{CpuSet, sched_setaffinity};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
+use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
 use super::{Error, serve, stop};
@@ -26,6 +28,9 @@ pub struct ServeArgs {
     /// TCP and UDP port; bulk data goes to the TCP port after it.
     #[arg(long, default_value_t = 9100)]
     pub port: u16,
+    /// Run on this CPU alone, counted from 0.
+    #[arg(long)]
+    pub cpu: Option<usize>,
 }
 
 /// What to measure.
@@ -42,6 +47,9 @@ pub struct RunArgs {
     /// Bytes of a request and of its response.
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=1200))]
     pub size: u16,
+    /// Run on this CPU alone, counted from 0.
+    #[arg(long)]
+    pub cpu: Option<usize>,
 }
 
 /// What to send.
@@ -79,6 +87,10 @@ pub struct Measured {
 /// # Errors
 /// When the other end cannot be reached or breaks off.
 pub fn run(role: &Role) -> Result<bool, Error> {
+    let (Role::Serve(ServeArgs { cpu, .. }) | Role::Run(RunArgs { cpu, .. })) = role;
+    if let Some(cpu) = cpu {
+        stay_on(*cpu).map_err(Error::call("stay on one CPU (--cpu)"))?;
+    }
     match role {
         Role::Serve(args) => answer(args).map(|()| true),
         Role::Run(args) => {
@@ -87,6 +99,13 @@ pub fn run(role: &Role) -> Result<bool, Error> {
             Ok(measured.requests > 0 || measured.bytes > 0)
         }
     }
+}
+
+/// Threads that are started afterwards stay there too.
+fn stay_on(cpu: usize) -> nix::Result<()> {
+    let mut set = CpuSet::new();
+    set.set(cpu)?;
+    sched_setaffinity(Pid::from_raw(0), &set)
 }
 
 fn answer(args: &ServeArgs) -> Result<(), Error> {
@@ -260,6 +279,7 @@ mod tests {
             mode: Mode::Tcp,
             for_: Duration::from_millis(50),
             size: 64,
+            cpu: None,
         };
         let measured = measure(&args).unwrap();
         assert!(
