@@ -7,6 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 
+use crate::policy::PolicyName;
 use crate::view::{Family, HostPort};
 
 /// The object that a rejection or finding is about.
@@ -281,6 +282,54 @@ pub enum Finding {
         /// How many may be.
         limit: usize,
     },
+    /// A selector of a policy matches nothing.
+    #[error(
+        "{policy}: {field} ({selector}) matches nothing now: compare it with the labels that are there"
+    )]
+    SelectsNothing {
+        /// The policy.
+        policy: PolicyName,
+        /// Path of the field.
+        field: String,
+        /// What it asks for.
+        selector: String,
+    },
+    /// A named port that none of the pods concerned has.
+    #[error(
+        "{policy}: {field} names port {port:?}, which no pod that it is about has, so it allows nothing: name the containers' port so, or write a number"
+    )]
+    NoSuchPort {
+        /// The policy.
+        policy: PolicyName,
+        /// Path of the field.
+        field: String,
+        /// The name.
+        port: String,
+    },
+    /// An exception that takes nothing away.
+    #[error(
+        "{policy}: {field} leaves out {except}, which is not within {cidr}, so it changes nothing: write a network within {cidr}"
+    )]
+    ExceptOutside {
+        /// The policy.
+        policy: PolicyName,
+        /// Path of the field.
+        field: String,
+        /// The exception.
+        except: IpNet,
+        /// The network.
+        cidr: IpNet,
+    },
+    /// A pod may reach some things, but no DNS server.
+    #[error(
+        "Pod {pod}: {policies} let it reach some things, and nobody at port 53, so it resolves no name: allow port 53 over UDP and TCP to the cluster's DNS server"
+    )]
+    EgressWithoutDns {
+        /// `namespace/name`
+        pod: String,
+        /// The policies that isolate it for egress.
+        policies: String,
+    },
 }
 
 impl Finding {
@@ -299,6 +348,10 @@ impl Finding {
             Self::HostPortTaken { .. } => "WEFT-1409",
             Self::FrontendTaken { .. } => "WEFT-1410",
             Self::ServiceTooLarge { .. } => "WEFT-1411",
+            Self::SelectsNothing { .. } => "WEFT-1421",
+            Self::NoSuchPort { .. } => "WEFT-1422",
+            Self::ExceptOutside { .. } => "WEFT-1423",
+            Self::EgressWithoutDns { .. } => "WEFT-1424",
         }
     }
 
@@ -317,6 +370,10 @@ impl Finding {
             Self::HostPortTaken { .. } => "HostPortTaken",
             Self::FrontendTaken { .. } => "FrontendTaken",
             Self::ServiceTooLarge { .. } => "ServiceTooLarge",
+            Self::SelectsNothing { .. } => "SelectsNothing",
+            Self::NoSuchPort { .. } => "NoSuchPort",
+            Self::ExceptOutside { .. } => "ExceptOutside",
+            Self::EgressWithoutDns { .. } => "EgressWithoutDNS",
         }
     }
 
@@ -343,7 +400,11 @@ impl Finding {
             | Self::Ipv6Disabled { .. }
             | Self::HostPortTaken { .. }
             | Self::FrontendTaken { .. }
-            | Self::ServiceTooLarge { .. } => Severity::Warning,
+            | Self::ServiceTooLarge { .. }
+            | Self::SelectsNothing { .. }
+            | Self::NoSuchPort { .. }
+            | Self::ExceptOutside { .. }
+            | Self::EgressWithoutDns { .. } => Severity::Warning,
         }
     }
 }

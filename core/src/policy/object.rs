@@ -14,6 +14,7 @@ use crate::view::Protocol;
 
 mod cluster;
 mod network;
+mod text;
 
 pub use cluster::{ClusterNetworkPolicy, cluster_network_policy};
 pub use network::network_policy;

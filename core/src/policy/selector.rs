@@ -4,6 +4,7 @@
 //! written in, so that policies share what they ask.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement};
@@ -105,6 +106,30 @@ impl Selector {
     }
 }
 
+/// As kubectl writes selectors; what everything matches is `everything`.
+impl fmt::Display for Selector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_everything() {
+            return f.write_str("everything");
+        }
+        for (at, requirement) in self.0.iter().enumerate() {
+            if at > 0 {
+                f.write_str(",")?;
+            }
+            match requirement {
+                Requirement::In(key, values) => match &**values {
+                    [value] => write!(f, "{key}={value}")?,
+                    values => write!(f, "{key} in ({})", values.join(","))?,
+                },
+                Requirement::NotIn(key, values) => write!(f, "{key} notin ({})", values.join(","))?,
+                Requirement::Exists(key) => f.write_str(key)?,
+                Requirement::DoesNotExist(key) => write!(f, "!{key}")?,
+            }
+        }
+        Ok(())
+    }
+}
+
 type Invalid = (&'static str, String, &'static str);
 
 fn requirement(expression: &LabelSelectorRequirement) -> Result<Requirement, Invalid> {
@@ -181,6 +206,21 @@ mod tests {
     fn a_selector_that_means_nothing_is_not_taken_for_everything() {
         for bad in [expression("a", "In", &[]), expression("a", "Like", &["b"])] {
             assert!(Selector::parse(&bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_selector_reads_as_kubectl_writes_it() {
+        let cases = [
+            (expression("a", "In", &["x"]), "a=x"),
+            (expression("a", "In", &["y", "x"]), "a in (x,y)"),
+            (expression("a", "NotIn", &["x"]), "a notin (x)"),
+            (expression("a", "Exists", &[]), "a"),
+            (expression("a", "DoesNotExist", &[]), "!a"),
+            (LabelSelector::default(), "everything"),
+        ];
+        for (selector, text) in cases {
+            assert_eq!(Selector::parse(&selector).unwrap().to_string(), text);
         }
     }
 

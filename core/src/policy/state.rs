@@ -22,6 +22,8 @@ use super::program::{Program, Settlement};
 use super::selector::Labels;
 use crate::view::{AttachmentKey, Protocol};
 
+mod findings;
+
 /// A pod of the cluster, as its PodAddress tells.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PodObject {
