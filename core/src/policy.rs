@@ -11,6 +11,7 @@ mod batches;
 mod build;
 mod bulk;
 mod code;
+pub mod conformance;
 mod networks;
 pub mod object;
 mod peers;

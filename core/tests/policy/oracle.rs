@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use serde_json::Value;
 
-use super::suite::{Pod, Row, World};
+use weft_core::policy::conformance::{Pod, Row, World};
 
 type Labels = BTreeMap<String, String>;
 
