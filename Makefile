@@ -68,14 +68,15 @@ scenarios: assets ## the long set: every scenario in full, Kubernetes' own tests
 	  $(LAB) down --name scenarios; exit $$code
 
 .PHONY: conformance
-conformance: build ## all conformance suites of Services, by rules and by packets
-	$(LAB) conformance --packets tests/conformance/services/*.yaml
+conformance: build ## all conformance suites of Services and policies, by rules and by packets
+	$(LAB) conformance --packets tests/conformance/services/*.yaml tests/conformance/policy/*.yaml tests/conformance/policy/*.gz
 
 .PHONY: bench
 bench: release ## benchmarks against the reference plugins
 	$(RELEASE)/weft-lab bench cni
 	$(RELEASE)/weft-lab bench datapath
 	$(RELEASE)/weft-lab bench services
+	$(RELEASE)/weft-lab bench policy
 
 .PHONY: generate
 generate: ## write the CustomResourceDefinitions and other generated files

@@ -15,6 +15,7 @@ pub mod datapath;
 pub mod inside;
 pub mod measure;
 pub mod ours;
+pub mod policy;
 pub mod rig;
 pub mod sample;
 pub mod services;
@@ -51,6 +52,8 @@ pub enum Name {
     Datapath,
     /// Services against kube-proxy in nftables mode.
     Services,
+    /// Policies against a chain for each policy and a set for each selector.
+    Policy,
 }
 
 /// Runs a benchmark and prints its table or JSON.
@@ -67,6 +70,10 @@ pub fn run(args: &BenchArgs, env: &Environment, name: &LabName) -> Result<ExitCo
         let measured = services::run(env, name, args.rounds.unwrap_or(11), &progress)?;
         return told(args, env, measured, &progress);
     }
+    if args.bench == Name::Policy {
+        let measured = policy::run(args.rounds.unwrap_or(11), &progress)?;
+        return told(args, env, measured, &progress);
+    }
     let rig = if args.here {
         Rig::here(env, name)?
     } else {
@@ -75,7 +82,7 @@ pub fn run(args: &BenchArgs, env: &Environment, name: &LabName) -> Result<ExitCo
     let measured = match args.bench {
         Name::Cni => cni::run(&rig, args.rounds.unwrap_or(200), &progress),
         Name::Datapath => datapath::run(&rig, args.rounds.unwrap_or(15), &progress),
-        Name::Services => Ok(Vec::new()),
+        Name::Services | Name::Policy => Ok(Vec::new()),
     };
     let taken_down = rig.close();
     let measured = measured?;
@@ -114,4 +121,15 @@ fn told(
 /// The folder of results in the checkout that the charts come from.
 fn results(env: &Environment) -> PathBuf {
     env.charts.with_file_name("lab").join("bench/results")
+}
+
+/// Anonymous memory of this process in MiB.
+fn anonymous() -> f64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("RssAnon:"))
+        .unwrap_or_default();
+    let kib = line.trim().trim_end_matches(" kB").parse::<f64>();
+    kib.unwrap_or_default() / 1024.0
 }

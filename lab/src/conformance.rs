@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 
 pub mod dns;
+pub mod packets;
 pub mod policy;
 pub mod read;
 pub mod services;

@@ -1,10 +1,10 @@
-//! Every file of the services suite agrees, and a file that is wrong about one thing does not.
+//! Every file of the services and policy suites agrees, and a file that is wrong about one thing does not.
 
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use weft_lab::conformance::verdict::Verdict;
-use weft_lab::conformance::{read, services};
+use weft_lab::conformance::{policy, read, services};
 
 fn files() -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/conformance/services");
@@ -97,4 +97,63 @@ fn another_endpoint_another_source_and_another_end_are_noticed() {
         value["stages"][0]["flows"][0]["expect"] = wrong.clone();
         assert_eq!(disagreements(&value).len(), 1, "{wrong}");
     }
+}
+
+fn policy_file(name: &str) -> Value {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/conformance/policy");
+    read::file(&folder.join(name))
+        .expect("a file of the suite")
+        .value
+}
+
+/// Steps of these cases alone.
+fn only(mut file: Value, cases: &[&str]) -> Value {
+    let steps = file["steps"].as_array_mut().expect("steps");
+    steps.retain(|step| cases.iter().any(|case| step["case"] == *case));
+    assert!(steps.len() >= cases.len(), "a case is not there: {cases:?}");
+    file
+}
+
+fn differences(file: &Value, packets: bool) -> Vec<String> {
+    let cases = policy::judge(file, packets).expect("the file is judged");
+    let differ = cases
+        .iter()
+        .filter(|case| matches!(case.verdict, Verdict::Differs { .. }));
+    differ.map(|case| format!("{case:?}")).collect()
+}
+
+/// `core/tests/policy.rs` judges all files; here it is the way from step to step that counts.
+#[test]
+fn policies_end_as_the_files_say_whatever_was_before() {
+    for name in ["edges.yaml", "cluster-network-policy.json.gz"] {
+        let different = differences(&policy_file(name), false);
+        assert!(different.is_empty(), "{name}: {different:#?}");
+    }
+}
+
+#[test]
+fn a_wrong_row_about_policies_is_noticed_by_rules_and_by_packets() {
+    let mut file = only(policy_file("three-tier.yaml.gz"), &["default-deny-ingress"]);
+    let rows = file["steps"][0]["rows"].as_array_mut().unwrap();
+    for wanted in ["allowed", "blocked"] {
+        let row = rows
+            .iter_mut()
+            .find(|row| row["combined"] == wanted)
+            .unwrap();
+        let other = if wanted == "allowed" {
+            "blocked"
+        } else {
+            "allowed"
+        };
+        row["combined"] = other.into();
+        row["marked"] = true.into();
+    }
+    rows.retain(|row| row.get("marked").is_some());
+    for row in rows {
+        row.as_object_mut().unwrap().remove("marked");
+    }
+    assert_eq!(differences(&file, false).len(), 2);
+    let told = differences(&file, true);
+    let by_packets = told.iter().filter(|case| case.contains("(as packets)"));
+    assert_eq!(by_packets.count(), 2, "{told:#?}");
 }

@@ -137,6 +137,7 @@ impl Report {
             Name::Cni => "cni",
             Name::Datapath => "datapath",
             Name::Services => "services",
+            Name::Policy => "policy",
         };
         Self {
             name: name.to_owned(),

@@ -29,7 +29,7 @@ pub fn judge(file: &Value, packets: bool) -> Result<Vec<Case>> {
     let mut cases = Vec::new();
     let mut sent = match packets {
         true => {
-            packets::check()?;
+            super::packets::check()?;
             Some(Packets::new(&file)?)
         }
         false => None,

@@ -86,7 +86,7 @@ impl Engine {
     /// # Errors
     /// When the kernel refuses.
     pub fn memory(frontend: SocketAddr, load: Load) -> Result<f64> {
-        let before = anonymous();
+        let before = crate::bench::anonymous();
         let mut engine = Self::empty(load)?;
         for (service, slice, of_slice) in objects(frontend, load) {
             engine
@@ -95,7 +95,7 @@ impl Engine {
             engine.services.set_slice(&slice, Some(of_slice));
         }
         engine.commit()?;
-        let after = anonymous();
+        let after = crate::bench::anonymous();
         drop(engine);
         Ok(after - before)
     }
@@ -184,14 +184,7 @@ impl Engine {
 }
 
 fn commit(socket: &mut NftSocket, batch: &Batch) -> Result<()> {
-    let changes = batch.changes.iter().map(|change| match change {
-        Change::AddTable { flags: Some(_) } => Change::AddTable { flags: None },
-        other => other.clone(),
-    });
-    let batch = Batch {
-        table: batch.table.clone(),
-        changes: changes.collect(),
-    };
+    let batch = crate::conformance::packets::ownerless(batch);
     socket.commit(&batch).context("the kernel refused a batch")
 }
 
@@ -271,21 +264,10 @@ fn endpoint(address: IpAddr) -> SliceEndpoint {
     }
 }
 
-/// Anonymous memory of this process in MiB.
-fn anonymous() -> f64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("RssAnon:"))
-        .unwrap_or_default();
-    let kib = line.trim().trim_end_matches(" kB").parse::<f64>();
-    kib.unwrap_or_default() / 1024.0
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::conformance::services::packets::namespace::Namespace;
+    use crate::conformance::packets::namespace::Namespace;
 
     /// Needs root. Messages and dumps of one change, among so many Services.
     fn change_among(services: usize) -> (Vec<usize>, u64) {

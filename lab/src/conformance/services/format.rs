@@ -138,6 +138,16 @@ pub enum Protocol {
     Sctp,
 }
 
+impl From<Protocol> for weft_core::view::Protocol {
+    fn from(protocol: Protocol) -> Self {
+        match protocol {
+            Protocol::Tcp => Self::Tcp,
+            Protocol::Udp => Self::Udp,
+            Protocol::Sctp => Self::Sctp,
+        }
+    }
+}
+
 /// What becomes of a flow.
 #[derive(Deserialize, Clone, Debug)]
 #[serde(untagged)]

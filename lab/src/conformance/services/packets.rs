@@ -8,23 +8,21 @@
 //! The world says who was reached and which source it saw. What packets cannot tell is said.
 
 pub mod ask;
-pub mod namespace;
-pub mod serve;
 pub mod wires;
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::process::Command;
 
-use anyhow::{Context, Result, bail};
-use weft_kernel::nft::NftSocket;
+use anyhow::{Context, Result};
 use weft_nft::{Batch, Change};
 
 use super::expect::Outcome;
 use super::format::{Expect, File, Flow};
 use super::node::Node;
+use crate::conformance::packets::namespace::Namespace;
+use crate::conformance::packets::{self, serve};
 use ask::Reached;
-use namespace::Namespace;
 
 /// A node between clients and the world.
 #[derive(Debug)]
@@ -55,7 +53,7 @@ impl Packets {
         let [clients, node, world] = ["clients", "node", "world"].map(Namespace::new);
         let (clients, node, world) = (clients?, node?, world?);
         wires::connect(&clients, &node, &world, &file.node.addresses)?;
-        let ports = serve::Ports::of(file);
+        let ports = ports(file);
         let servers = [&node, &world].map(|place| {
             let ports = ports.clone();
             place.run(move || serve::Server::start(&ports))?
@@ -84,13 +82,7 @@ impl Packets {
                 }
             }
         }
-        self.node.run(move || -> Result<()> {
-            let mut socket = NftSocket::open()?;
-            for batch in &batches {
-                socket.commit(&ownerless(batch)).context("the kernel")?;
-            }
-            Ok(())
-        })?
+        packets::commit(&self.node, batches)
     }
 
     /// Sends a flow as often as it takes to see every end that is expected of it.
@@ -227,26 +219,18 @@ pub fn hides_masquerade(node: &Node, flow: &Flow) -> bool {
     node.is_own(flow.from) && node.addresses().iter().find(family) == Some(&flow.from)
 }
 
-/// The same batch for a table that belongs to no socket: each commit has one of its own.
-fn ownerless(batch: &Batch) -> Batch {
-    let Batch { table, changes } = batch;
-    let changes = changes.iter().map(|change| match change {
-        Change::AddTable { flags: Some(_) } => Change::AddTable { flags: None },
-        other => other.clone(),
-    });
-    Batch {
-        table: table.clone(),
-        changes: changes.collect(),
+/// Ports that flows go to, and those of the endpoints that they may reach.
+fn ports(file: &File) -> serve::Ports {
+    let mut ports = BTreeSet::new();
+    for flow in file.stages.iter().flat_map(|stage| &stage.flows) {
+        let protocol = flow.protocol.into();
+        ports.insert((protocol, flow.port));
+        if let Expect::Endpoints { endpoints, .. } = &flow.expect {
+            let parsed = endpoints
+                .iter()
+                .filter_map(|text| text.parse::<SocketAddr>().ok());
+            ports.extend(parsed.map(|endpoint| (protocol, endpoint.port())));
+        }
     }
-}
-
-/// Fails early with a sentence where packets cannot be sent at all.
-///
-/// # Errors
-/// When the caller is not root.
-pub fn check() -> Result<()> {
-    if !nix::unistd::geteuid().is_root() {
-        bail!("--packets makes network namespaces: run it as root");
-    }
-    Ok(())
+    serve::Ports::new(ports)
 }

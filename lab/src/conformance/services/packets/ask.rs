@@ -2,18 +2,18 @@
 
 use std::io::{ErrorKind, Read};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::AsRawFd;
 use std::time::Duration;
 
 use anyhow::Result;
 use nix::sys::socket::{
-    AddressFamily, SockFlag, SockProtocol, SockType, SockaddrStorage, bind, connect, setsockopt,
-    socket, sockopt,
+    AddressFamily, SockFlag, SockaddrStorage, bind, connect, setsockopt, sockopt,
 };
 use nix::sys::time::{TimeVal, TimeValLike};
 
 use super::super::format::{Expect, ExpectWord, Flow, Protocol};
-use super::namespace::Namespace;
+use crate::conformance::packets::namespace::Namespace;
+use crate::conformance::packets::{has_sctp, open};
 
 /// How long silence must last to be taken for a drop.
 const SILENCE: Duration = Duration::from_millis(400);
@@ -47,11 +47,6 @@ pub fn inexpressible(flow: &Flow) -> Option<String> {
         .then(|| "what a host sends to its own address never leaves it".to_owned())
 }
 
-/// Whether the kernel has SCTP.
-pub fn has_sctp() -> bool {
-    open(AddressFamily::Inet, Protocol::Sctp).is_ok()
-}
-
 /// Tries once.
 ///
 /// # Errors
@@ -79,7 +74,7 @@ fn tried(flow: &Flow) -> std::io::Result<Reached> {
         Expect::Word(ExpectWord::Drop) => SILENCE,
         Expect::Word(_) | Expect::Endpoints { .. } => PATIENCE,
     };
-    let opened = open(family, flow.protocol)?;
+    let opened = open(family, flow.protocol.into(), SockFlag::empty())?;
     let microseconds = i64::try_from(patience.as_micros()).unwrap_or(i64::MAX);
     setsockopt(
         &opened,
@@ -114,13 +109,4 @@ fn tried(flow: &Flow) -> std::io::Result<Reached> {
         Some((at, seen)) => Reached::Answered { at, seen },
         None => Reached::Failed(format!("the answer was {text:?}")),
     })
-}
-
-fn open(family: AddressFamily, protocol: Protocol) -> std::io::Result<OwnedFd> {
-    let (kind, protocol) = match protocol {
-        Protocol::Tcp => (SockType::Stream, None),
-        Protocol::Udp => (SockType::Datagram, None),
-        Protocol::Sctp => (SockType::Stream, Some(SockProtocol::Sctp)),
-    };
-    Ok(socket(family, kind, SockFlag::SOCK_CLOEXEC, protocol)?)
 }

@@ -2,13 +2,12 @@
 //! again whatever its addresses are, so that an endpoint may be a client too.
 
 use std::fmt::Write as _;
-use std::io::Write as _;
 use std::net::IpAddr;
-use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
-use super::namespace::Namespace;
+use crate::conformance::packets::namespace::Namespace;
+use crate::conformance::packets::{ip, length, sysctls};
 
 /// The node's link to the clients, and to the world.
 const LINKS: [&str; 2] = ["clients", "world"];
@@ -104,76 +103,4 @@ fn way(address: IpAddr) -> String {
         "via"
     };
     format!("{address}/{length} {via} fe80::2 dev clients")
-}
-
-fn length(address: IpAddr) -> (u8, &'static str) {
-    if address.is_ipv4() {
-        (32, "")
-    } else {
-        (128, "nodad")
-    }
-}
-
-/// Forwarding, no checks of sources, no limits for refusals. All of it is the namespace's own.
-fn sysctls() -> Result<()> {
-    let on = [
-        "ipv4/ip_forward",
-        "ipv6/conf/all/forwarding",
-        "ipv4/conf/all/accept_local",
-    ];
-    let off = [
-        "ipv4/conf/all/rp_filter",
-        "ipv4/conf/default/rp_filter",
-        "ipv4/icmp_ratelimit",
-        "ipv6/icmp/ratelimit",
-    ];
-    let links = ["eth0", "clients", "world"].map(|link| format!("ipv4/conf/{link}/rp_filter"));
-    let all = on
-        .iter()
-        .map(|name| ((*name).to_owned(), "1"))
-        .chain(off.iter().map(|name| ((*name).to_owned(), "0")))
-        .chain(links.map(|name| (name, "0")));
-    for (name, value) in all {
-        let file = format!("/proc/sys/net/{name}");
-        match std::fs::write(&file, value) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            written => written.with_context(|| format!("failed to write {file}"))?,
-        }
-    }
-    Ok(())
-}
-
-/// Lines for ip(8); those that begin with `-6` are about IPv6 and come last.
-fn ip(place: &Namespace, batch: String) -> Result<()> {
-    place.run(move || -> Result<()> {
-        let mut six = String::new();
-        let mut rest = String::new();
-        for line in batch.lines() {
-            let (into, line) = match line.strip_prefix("-6 ") {
-                Some(line) => (&mut six, line),
-                None => (&mut rest, line),
-            };
-            let _ = writeln!(into, "{line}");
-        }
-        fed(&["ip", "-batch", "-"], &rest)?;
-        fed(&["ip", "-6", "-batch", "-"], &six)
-    })?
-}
-
-fn fed(argv: &[&str], input: &str) -> Result<()> {
-    if input.is_empty() {
-        return Ok(());
-    }
-    let mut child = Command::new(argv[0])
-        .args(&argv[1..])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .context("failed to start ip")?;
-    if let Some(mut stdin) = child.stdin.take() {
-        stdin.write_all(input.as_bytes())?;
-    }
-    let output = child.wait_with_output()?;
-    crate::place::succeeded(&output, &format!("ip with:\n{input}"))
 }

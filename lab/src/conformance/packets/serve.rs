@@ -11,49 +11,27 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::{Context, Result};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
-    AddressFamily, Backlog, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockProtocol,
-    SockType, SockaddrIn6, SockaddrStorage, bind, listen, recvmsg, sendmsg, setsockopt, socket,
-    sockopt,
+    AddressFamily, Backlog, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockaddrIn6,
+    SockaddrStorage, bind, listen, recvmsg, sendmsg, setsockopt, sockopt,
 };
 
-use super::super::format::{Expect, File, Protocol};
-use super::ask;
+use weft_core::view::Protocol;
 
 /// Ports by protocol.
 #[derive(Clone, Debug, Default)]
-pub struct Ports(BTreeSet<(ProtocolKey, u16)>);
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum ProtocolKey {
-    Stream,
-    Datagram,
-    Sctp,
-}
+pub struct Ports(BTreeSet<(Protocol, u16)>);
 
 /// Running servers of one namespace.
 #[derive(Debug)]
 pub struct Server(Arc<AtomicBool>);
 
 impl Ports {
-    /// Ports that flows go to, and those of the endpoints that they may reach.
-    pub fn of(file: &File) -> Self {
-        let mut ports = BTreeSet::new();
-        for flow in file.stages.iter().flat_map(|stage| &stage.flows) {
-            let key = match flow.protocol {
-                Protocol::Tcp => ProtocolKey::Stream,
-                Protocol::Udp => ProtocolKey::Datagram,
-                Protocol::Sctp if ask::has_sctp() => ProtocolKey::Sctp,
-                Protocol::Sctp => continue,
-            };
-            ports.insert((key, flow.port));
-            if let Expect::Endpoints { endpoints, .. } = &flow.expect {
-                let parsed = endpoints
-                    .iter()
-                    .filter_map(|text| text.parse::<SocketAddr>().ok());
-                ports.extend(parsed.map(|endpoint| (key, endpoint.port())));
-            }
-        }
-        Self(ports)
+    /// Such ports; those of SCTP only where the kernel has it.
+    pub fn new(ports: impl IntoIterator<Item = (Protocol, u16)>) -> Self {
+        let has_sctp = super::has_sctp();
+        let ports = ports.into_iter();
+        let ports = ports.filter(|(protocol, _)| *protocol != Protocol::Sctp || has_sctp);
+        Self(ports.collect())
     }
 }
 
@@ -64,9 +42,9 @@ impl Server {
     /// When a port cannot be listened at.
     pub fn start(ports: &Ports) -> Result<Self> {
         let mut sockets = Vec::new();
-        for (key, port) in &ports.0 {
-            let opened = open(*key, *port).with_context(|| format!("port {port}"))?;
-            sockets.push((*key, opened));
+        for (protocol, port) in &ports.0 {
+            let opened = open(*protocol, *port).with_context(|| format!("port {port}"))?;
+            sockets.push((*protocol, opened));
         }
         let stop = Arc::new(AtomicBool::new(false));
         let asked = stop.clone();
@@ -84,22 +62,16 @@ impl Server {
     }
 }
 
-fn open(key: ProtocolKey, port: u16) -> Result<OwnedFd> {
-    let (kind, protocol) = match key {
-        ProtocolKey::Stream => (SockType::Stream, None),
-        ProtocolKey::Datagram => (SockType::Datagram, None),
-        ProtocolKey::Sctp => (SockType::Stream, Some(SockProtocol::Sctp)),
-    };
-    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-    let opened = socket(AddressFamily::Inet6, kind, flags, protocol)?;
+fn open(protocol: Protocol, port: u16) -> Result<OwnedFd> {
+    let opened = super::open(AddressFamily::Inet6, protocol, SockFlag::SOCK_NONBLOCK)?;
     setsockopt(&opened, sockopt::ReuseAddr, &true)?;
-    if key != ProtocolKey::Sctp {
+    if protocol != Protocol::Sctp {
         // Answers leave from addresses that are nobody's here.
         setsockopt(&opened, sockopt::IpTransparent, &true)?;
     }
     let any = SocketAddrV6::new(Ipv6Addr::UNSPECIFIED, port, 0, 0);
     bind(opened.as_raw_fd(), &SockaddrIn6::from(any))?;
-    if key == ProtocolKey::Datagram {
+    if protocol == Protocol::Udp {
         setsockopt(&opened, sockopt::Ipv6RecvPacketInfo, &true)?;
     } else {
         listen(&opened, Backlog::new(128)?)?;
@@ -108,7 +80,7 @@ fn open(key: ProtocolKey, port: u16) -> Result<OwnedFd> {
 }
 
 /// Answers whoever is there, or waits a moment.
-fn answer(sockets: &[(ProtocolKey, OwnedFd)]) {
+fn answer(sockets: &[(Protocol, OwnedFd)]) {
     let mut wanted: Vec<PollFd<'_>> = sockets
         .iter()
         .map(|(_, socket)| PollFd::new(socket.as_fd(), PollFlags::POLLIN))
@@ -117,12 +89,12 @@ fn answer(sockets: &[(ProtocolKey, OwnedFd)]) {
     if poll(&mut wanted, PollTimeout::from(100_u8)).is_err() {
         return;
     }
-    for (index, (key, socket)) in sockets.iter().enumerate() {
+    for (index, (protocol, socket)) in sockets.iter().enumerate() {
         let is_ready = wanted[index].any().unwrap_or_default();
         if is_ready {
-            let _ = match key {
-                ProtocolKey::Stream | ProtocolKey::Sctp => stream(socket),
-                ProtocolKey::Datagram => datagram(socket),
+            let _ = match protocol {
+                Protocol::Tcp | Protocol::Sctp => stream(socket),
+                Protocol::Udp => datagram(socket),
             };
         }
     }
