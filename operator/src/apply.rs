@@ -14,9 +14,14 @@ use crate::condition::EventPlan;
 use crate::diff::{Change, Target};
 use crate::error::Error;
 use crate::nodes::condition::{self as node_condition, NodeConditionPlan};
+use crate::policies::object::{self, ClusterPolicy};
+use crate::policies::status::ClusterPolicyPlan;
 
 /// Field manager of everything that the operator applies.
 pub const MANAGER: &str = "weft-operator";
+
+/// Group and version of our own kinds.
+const WEFTNET: &str = "weftnet.dev/v1alpha1";
 
 /// What became of a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,22 +68,47 @@ impl Applier {
                 object,
                 status,
                 events,
-            } => self.status::<IPPool>(object, &json!(status), events).await,
+            } => {
+                self.status::<IPPool>(object, WEFTNET, &json!(status), events)
+                    .await
+            }
             Change::OverlayStatus {
                 object,
                 status,
                 events,
-            } => self.status::<Overlay>(object, &json!(status), events).await,
+            } => {
+                self.status::<Overlay>(object, WEFTNET, &json!(status), events)
+                    .await
+            }
             Change::ZoneStatus {
                 object,
                 status,
                 events,
-            } => self.status::<DnsZone>(object, &json!(status), events).await,
+            } => {
+                self.status::<DnsZone>(object, WEFTNET, &json!(status), events)
+                    .await
+            }
             Change::ServiceStatus {
                 namespace,
                 object,
                 plan,
             } => self.service_status(namespace, object, plan).await,
+            Change::ClusterPolicyStatus { object, plan } => {
+                let ClusterPolicyPlan { condition, events } = plan.as_ref();
+                let status = json!({"conditions": [condition]});
+                self.status::<ClusterPolicy>(object, object::API_VERSION, &status, events)
+                    .await
+            }
+            Change::PolicyWarning {
+                namespace,
+                object,
+                event,
+            } => {
+                let events = std::slice::from_ref(event);
+                self.tell(object, "networking.k8s.io/v1", Some(namespace), events)
+                    .await;
+                Ok(Outcome::Done)
+            }
             Change::NodeCondition {
                 node,
                 condition,
@@ -194,6 +224,7 @@ impl Applier {
     async fn status<K>(
         &self,
         object: &Target,
+        api_version: &str,
         status: &Value,
         events: &[EventPlan],
     ) -> Result<Outcome, Error>
@@ -205,7 +236,7 @@ impl Applier {
     {
         let api: Api<K> = Api::all(self.client.clone());
         let patch = json!({
-            "apiVersion": "weftnet.dev/v1alpha1",
+            "apiVersion": api_version,
             "kind": object.kind,
             "metadata": {"name": object.name, "uid": object.uid},
             "status": status,
@@ -217,8 +248,7 @@ impl Applier {
         )
         .await
         .map_err(|error| Error::request("write the status of", object.kind, &object.name, error))?;
-        self.tell(object, "weftnet.dev/v1alpha1", None, events)
-            .await;
+        self.tell(object, api_version, None, events).await;
         Ok(Outcome::Done)
     }
 

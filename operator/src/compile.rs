@@ -12,9 +12,10 @@ use crate::finalizer::{self, FinalizerPlan};
 use crate::nodes::condition::NodeConditionPlan;
 use crate::overlays::resolve::Resolved;
 use crate::overlays::validate::Overlays;
+use crate::policies::status::{ClusterPolicyPlan, PolicyKey};
 use crate::pools::validate::Pools;
 use crate::snapshot::Snapshot;
-use crate::{balancers, blocks, nodes, overlays, pools, zones};
+use crate::{balancers, blocks, nodes, overlays, policies, pools, zones};
 
 /// Everything that the API should hold.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -27,6 +28,10 @@ pub struct ApiPlan {
     pub balancers: BTreeMap<ServiceKey, BalancerPlan>,
     /// Of each DnsZone.
     pub zones: BTreeMap<String, ZonePlan>,
+    /// Of each ClusterNetworkPolicy.
+    pub cluster_policies: BTreeMap<String, ClusterPolicyPlan>,
+    /// Of each NetworkPolicy that is wrong.
+    pub policy_warnings: BTreeMap<PolicyKey, EventPlan>,
     /// What each node is told.
     pub node_networks: BTreeMap<String, NodeNetworkSpec>,
     /// Blocks.
@@ -69,6 +74,8 @@ pub fn compile(snapshot: &Snapshot) -> ApiPlan {
         balancers,
         zones: zone_plans(snapshot),
         overlays: overlay_plans(snapshot, &overlays, &resolved),
+        cluster_policies: policies::status::cluster_plans(snapshot),
+        policy_warnings: policies::status::warnings(snapshot),
         node_networks: nodes::network::networks(snapshot, &overlays, &resolved, &pools),
         node_conditions: snapshot
             .nodes

@@ -126,8 +126,14 @@ fn event(old: Option<&Condition>, plan: &ConditionPlan) -> EventPlan {
             plan.reason
         }
         .to_owned(),
-        note: plan.message.chars().take(LONGEST_NOTE).collect(),
+        note: note(&plan.message),
     }
+}
+
+/// As much of a sentence as an Event can hold.
+#[must_use]
+pub fn note(sentence: &str) -> String {
+    sentence.chars().take(LONGEST_NOTE).collect()
 }
 
 /// The stored condition of a type.

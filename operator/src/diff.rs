@@ -11,6 +11,7 @@ use crate::compile::{ApiPlan, ObjectPlan};
 use crate::condition::EventPlan;
 use crate::finalizer::{self, FinalizerPlan};
 use crate::nodes::condition::{self as node_condition, NodeConditionPlan};
+use crate::policies::status::ClusterPolicyPlan;
 use crate::snapshot::Snapshot;
 
 /// One write.
@@ -74,6 +75,22 @@ pub enum Change {
         /// What it should say.
         plan: Box<BalancerPlan>,
     },
+    /// Write our condition into the status of a ClusterNetworkPolicy.
+    ClusterPolicyStatus {
+        /// Which.
+        object: Target,
+        /// What it should say.
+        plan: Box<ClusterPolicyPlan>,
+    },
+    /// Tell of a NetworkPolicy that is wrong.
+    PolicyWarning {
+        /// Its namespace.
+        namespace: String,
+        /// Which.
+        object: Target,
+        /// What to tell.
+        event: EventPlan,
+    },
     /// Write the condition NetworkUnavailable of a Node.
     NodeCondition {
         /// The node.
@@ -122,6 +139,8 @@ pub fn diff(plan: &ApiPlan, snapshot: &Snapshot) -> Vec<Change> {
         overlays,
         balancers,
         zones,
+        cluster_policies,
+        policy_warnings,
         node_networks,
         blocks,
         node_conditions,
@@ -198,6 +217,26 @@ pub fn diff(plan: &ApiPlan, snapshot: &Snapshot) -> Vec<Change> {
             });
         }
     }
+    for (name, plan) in cluster_policies {
+        let policy = &snapshot.cluster_policies[name];
+        if !plan.is_stored(policy) {
+            changes.push(Change::ClusterPolicyStatus {
+                object: Target::of("ClusterNetworkPolicy", &policy.policy.metadata),
+                plan: Box::new(plan.clone()),
+            });
+        }
+    }
+    for (key, event) in policy_warnings {
+        let object = Target::of("NetworkPolicy", &snapshot.network_policies[key].metadata);
+        let told = (object.uid.clone(), event.note.clone());
+        if !snapshot.told.contains(&told) {
+            changes.push(Change::PolicyWarning {
+                namespace: key.0.clone(),
+                object,
+                event: event.clone(),
+            });
+        }
+    }
     for (name, condition) in node_conditions {
         let node = &snapshot.nodes[name];
         if !node_condition::is_stored(node, condition) {
@@ -237,6 +276,8 @@ impl Change {
             Self::OverlayStatus { .. } => "overlay-status",
             Self::ZoneStatus { .. } => "zone-status",
             Self::ServiceStatus { .. } => "service-status",
+            Self::ClusterPolicyStatus { .. } => "clusternetworkpolicy-status",
+            Self::PolicyWarning { .. } => "networkpolicy-event",
             Self::NodeCondition { .. } => "node-condition",
         }
     }
@@ -329,6 +370,24 @@ impl fmt::Display for Change {
                 let status = serde_json::json!({"ingress": ingress, "condition": condition});
                 write!(f, "status of Service {namespace}/{name}: {}", json(&status))?;
                 tell(f, events)
+            }
+            Self::ClusterPolicyStatus { object, plan } => {
+                let ClusterPolicyPlan { condition, events } = plan.as_ref();
+                let name = &object.name;
+                write!(
+                    f,
+                    "status of ClusterNetworkPolicy {name}: {}",
+                    json(condition)
+                )?;
+                tell(f, events)
+            }
+            Self::PolicyWarning {
+                namespace,
+                object,
+                event,
+            } => {
+                write!(f, "NetworkPolicy {namespace}/{}:", object.name)?;
+                tell(f, std::slice::from_ref(event))
             }
             Self::NodeCondition {
                 node, condition, ..

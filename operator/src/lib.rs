@@ -20,6 +20,7 @@ pub mod metrics;
 pub mod nodes;
 pub mod overlays;
 pub mod patience;
+pub mod policies;
 pub mod pools;
 pub mod precedence;
 pub mod problem;

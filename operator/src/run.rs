@@ -1,6 +1,7 @@
 //! The loop: a store changes, a snapshot is taken and compiled, and if this process leads the
 //! differences are written.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -147,6 +148,7 @@ impl Controller {
         snapshot.cluster_domain.clone_from(&self.cluster_domain);
         snapshot.now = whole_seconds(Timestamp::now());
         state.patience.observe(&mut snapshot, began.elapsed());
+        snapshot.told = std::mem::take(&mut state.told);
         let changes = self.changes(&snapshot, state);
         let mut wait = next_deadline(&snapshot);
         if state.counts_wait {
@@ -162,6 +164,8 @@ impl Controller {
     fn changes(&self, snapshot: &Snapshot, state: &mut LoopState) -> Vec<Change> {
         let plan = compile(snapshot);
         self.health.metrics.record(snapshot, &plan);
+        // Whether or not an Event can be written, it is not tried again; what is right now is forgotten.
+        state.told = snapshot.told_after(&plan);
         let mut changes = diff(&plan, snapshot);
         let now = Instant::now();
         let counts_due = state
@@ -220,6 +224,7 @@ struct LoopState {
     counts_written: Option<Instant>,
     counts_wait: bool,
     zone_memo: Arc<Memo>,
+    told: BTreeSet<(String, String)>,
 }
 
 fn tell(change: &Change) {

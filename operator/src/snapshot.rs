@@ -7,10 +7,14 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::{ConfigMap, Node, Service};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::jiff::Timestamp;
 use weft_core::alloc::load_balancer::ServiceKey;
 use weft_crds::{DnsZone, IPBlock, IPPool, NodeNetwork, NodeReport, Overlay};
 
+use crate::compile::ApiPlan;
+use crate::policies::object::ClusterPolicy;
+use crate::policies::status::PolicyKey;
 use crate::zones::memo::Memo;
 
 /// Everything that one compilation depends on.
@@ -32,6 +36,12 @@ pub struct Snapshot {
     pub services: BTreeMap<String, Vec<IpNet>>,
     /// Services of type LoadBalancer, and those that still bear our condition.
     pub balancers: BTreeMap<ServiceKey, Arc<Service>>,
+    /// NetworkPolicies by namespace and name.
+    pub network_policies: BTreeMap<PolicyKey, Arc<NetworkPolicy>>,
+    /// ClusterNetworkPolicies by name.
+    pub cluster_policies: BTreeMap<String, Arc<ClusterPolicy>>,
+    /// Notes of Events about NetworkPolicies that this process has told, by UID.
+    pub told: BTreeSet<(String, String)>,
     /// Services of type LoadBalancer without a class are ours too.
     pub default_balancer: bool,
     /// DnsZones by name.
@@ -54,4 +64,17 @@ pub struct Snapshot {
     pub agent_grace: Duration,
     /// The time for conditions.
     pub now: Timestamp,
+}
+
+impl Snapshot {
+    /// What has been told of NetworkPolicies once a plan is carried out.
+    #[must_use]
+    pub fn told_after(&self, plan: &ApiPlan) -> BTreeSet<(String, String)> {
+        let warnings = plan.policy_warnings.iter();
+        let told = warnings.filter_map(|(key, event)| {
+            let uid = self.network_policies.get(key)?.metadata.uid.clone()?;
+            Some((uid, event.note.clone()))
+        });
+        told.collect()
+    }
 }

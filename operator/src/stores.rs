@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::{ConfigMap, Node, Service};
-use k8s_openapi::api::networking::v1::ServiceCIDR;
+use k8s_openapi::api::networking::v1::{NetworkPolicy, ServiceCIDR};
 use kube::runtime::reflector::{self, Store};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
@@ -19,6 +19,7 @@ use tokio::task::JoinSet;
 use weft_crds::{DnsZone, IPBlock, IPPool, NodeNetwork, NodeReport, Overlay};
 
 use crate::balancers;
+use crate::policies::object::ClusterPolicy;
 use crate::snapshot::Snapshot;
 
 /// The stores of everything that the operator reads.
@@ -34,6 +35,8 @@ pub struct Stores {
     service_cidrs: Store<ServiceCIDR>,
     zones: Store<DnsZone>,
     zone_files: Store<ConfigMap>,
+    network_policies: Store<NetworkPolicy>,
+    cluster_policies: Store<ClusterPolicy>,
 }
 
 /// The label of ConfigMaps that hold zone files: no others are read.
@@ -73,6 +76,8 @@ impl Stores {
             service_cidrs: starter.watch_if_served(|_| {}),
             zones: starter.watch_if_served(|_| {}),
             zone_files: starter.watch_labelled(ZONE_FILE),
+            network_policies: starter.watch(|policy| policy.metadata.annotations = None),
+            cluster_policies: starter.watch_if_served(|_| {}),
         }
     }
 
@@ -90,6 +95,8 @@ impl Stores {
             service_cidrs,
             zones,
             zone_files,
+            network_policies,
+            cluster_policies,
         } = self;
         let services = state(services)?;
         Some(Snapshot {
@@ -111,6 +118,14 @@ impl Stores {
                 .filter(|service| balancers::view::concerns(service))
                 .map(|service| (balancers::view::key(&service), service))
                 .collect(),
+            network_policies: state(network_policies)?
+                .into_iter()
+                .map(|policy| {
+                    let namespace = policy.namespace().unwrap_or_default();
+                    ((namespace, policy.name_any()), policy)
+                })
+                .collect(),
+            cluster_policies: by_name(cluster_policies)?,
             ..Snapshot::default()
         })
     }
@@ -128,6 +143,8 @@ impl Stores {
             self.service_cidrs.wait_until_ready(),
             self.zones.wait_until_ready(),
             self.zone_files.wait_until_ready(),
+            self.network_policies.wait_until_ready(),
+            self.cluster_policies.wait_until_ready(),
         );
     }
 }

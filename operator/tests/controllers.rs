@@ -9,10 +9,12 @@ use std::time::Duration;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Node, Service};
 use k8s_openapi::api::events::v1::Event;
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
 use kube::{Api, Client, ResourceExt};
 use serde_json::json;
 use weft_crds::{IPBlock, IPPool, NodeNetwork, NodeReport, Overlay};
+use weft_operator::policies::object::ClusterPolicy;
 
 use crate::api_server::{ApiServer, create_node, eventually, free_port, from};
 
@@ -212,6 +214,84 @@ async fn the_second_takes_over_when_the_first_goes() {
                 .iter()
                 .any(|condition| condition.type_ == "Ready")
         })
+    })
+    .await;
+}
+
+#[tokio::test]
+#[ignore = "needs etcd and kube-apiserver: WEFT_TEST_BIN names their folder"]
+async fn a_cluster_network_policy_that_is_wrong_says_so_and_one_that_is_put_right_too() {
+    let server = ApiServer::start().await;
+    let client = server.client();
+    // Its definition comes later than the operator.
+    let _operator = Operator::start(&server, "one", &[]);
+    let definition: CustomResourceDefinition = from(json!({
+        "metadata": {
+            "name": "clusternetworkpolicies.policy.networking.k8s.io",
+            "annotations": {"api-approved.kubernetes.io": "unapproved: of a test"},
+        },
+        "spec": {
+            "group": "policy.networking.k8s.io",
+            "scope": "Cluster",
+            "names": {"kind": "ClusterNetworkPolicy", "plural": "clusternetworkpolicies"},
+            "versions": [{
+                "name": "v1alpha2", "served": true, "storage": true, "subresources": {"status": {}},
+                "schema": {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}},
+            }],
+        },
+    }));
+    let definitions: Api<CustomResourceDefinition> = Api::all(client.clone());
+    definitions
+        .create(&PostParams::default(), &definition)
+        .await
+        .expect("the definition is taken");
+    let resource = ApiResource::erase::<ClusterPolicy>(&());
+    let policies: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
+    let wrong: DynamicObject = from(json!({
+        "apiVersion": "policy.networking.k8s.io/v1alpha2", "kind": "ClusterNetworkPolicy",
+        "metadata": {"name": "p"},
+        "spec": {"tier": "Admin", "priority": 2000, "subject": {"namespaces": {}}},
+    }));
+    eventually("the policy is taken", async || {
+        let created = policies.create(&PostParams::default(), &wrong).await;
+        created.is_ok()
+    })
+    .await;
+    let accepted = async || {
+        let policy = policies.get("p").await.unwrap();
+        let conditions = policy.data["status"]["conditions"].as_array().cloned();
+        let mut conditions = conditions.unwrap_or_default().into_iter();
+        conditions.find(|condition| condition["type"] == "Accepted")
+    };
+    eventually("its condition names the field", async || {
+        accepted().await.is_some_and(|condition| {
+            let message = condition["message"].as_str().unwrap_or_default();
+            condition["status"] == "False" && message.contains("spec.priority")
+        })
+    })
+    .await;
+    eventually("an Event tells of it", async || {
+        let events = Api::<Event>::all(client.clone())
+            .list(&Default::default())
+            .await
+            .unwrap();
+        events.iter().any(|event| {
+            let object = event.regarding.as_ref();
+            event.reason.as_deref() == Some("InvalidField")
+                && object
+                    .is_some_and(|object| object.kind.as_deref() == Some("ClusterNetworkPolicy"))
+        })
+    })
+    .await;
+    let right = Patch::Merge(json!({"spec": {"priority": 20}}));
+    policies
+        .patch("p", &PatchParams::default(), &right)
+        .await
+        .expect("the policy is taken");
+    eventually("its condition says that it is right", async || {
+        accepted()
+            .await
+            .is_some_and(|condition| condition["status"] == "True")
     })
     .await;
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::{ConfigMap, Node, NodeCondition, Service};
-use k8s_openapi::api::networking::v1::ServiceCIDR;
+use k8s_openapi::api::networking::v1::{NetworkPolicy, ServiceCIDR};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
@@ -112,6 +112,12 @@ fn read(text: &str) -> Snapshot {
             "NodeNetwork" => insert(&mut snapshot.node_networks, value),
             "NodeReport" => insert(&mut snapshot.reports, value),
             "Node" => insert(&mut snapshot.nodes, value),
+            "ClusterNetworkPolicy" => insert(&mut snapshot.cluster_policies, value),
+            "NetworkPolicy" => {
+                let policy: NetworkPolicy = from(value);
+                let key = (policy.namespace().unwrap_or_default(), policy.name_any());
+                snapshot.network_policies.insert(key, Arc::new(policy));
+            }
             "Service" => services.push(Arc::new(from(value))),
             "ServiceCIDR" => cidrs.push(Arc::new(from(value))),
             "Passed" => {
@@ -235,6 +241,17 @@ fn write(snapshot: &mut Snapshot, change: Change) {
             let status = Arc::make_mut(service).status.get_or_insert_default();
             status.conditions = plan.condition.map(|condition| vec![condition]);
             status.load_balancer.get_or_insert_default().ingress = Some(plan.ingress);
+        }
+        Change::ClusterPolicyStatus { object, plan } => {
+            let policy = snapshot.cluster_policies.get_mut(&object.name);
+            let conditions = &mut Arc::make_mut(policy.expect("it is there"))
+                .status
+                .conditions;
+            conditions.retain(|other| other.type_ != plan.condition.type_);
+            conditions.push(plan.condition);
+        }
+        Change::PolicyWarning { object, event, .. } => {
+            snapshot.told.insert((object.uid, event.note));
         }
         Change::NodeCondition {
             node, condition, ..
