@@ -5,6 +5,7 @@
 //! with one address, say) the first unit in the order of [`UnitKey`] wins. When the view changes,
 //! only the units concerned are compiled again: [`Incremental`].
 
+mod dns;
 mod fact;
 pub mod host_ports;
 mod incremental;
@@ -23,6 +24,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use weft_nft::{Table, TableFlags};
 
+pub use dns::answers_dns;
 pub use fact::{Fact, Item};
 pub use incremental::{Incremental, affected};
 
@@ -48,6 +50,8 @@ pub enum UnitKey {
     Nat,
     /// The chains of network policies, while this node enforces them.
     Policy,
+    /// Cluster DNS on the node, where it has a server.
+    Dns,
     /// The networks of pods, which are never masqueraded towards.
     PodNetworks,
     /// An overlay's VXLAN device.
@@ -91,6 +95,7 @@ pub fn keys(view: &NodeView) -> BTreeSet<UnitKey> {
         UnitKey::Services,
         UnitKey::Nat,
         UnitKey::Policy,
+        UnitKey::Dns,
         UnitKey::PodNetworks,
     ];
     fixed
@@ -114,6 +119,7 @@ pub fn unit(view: &NodeView, key: &UnitKey) -> UnitPlan {
         UnitKey::Services => services::chains(view, &mut plan),
         UnitKey::Nat => nat::chains(view, &mut plan),
         UnitKey::Policy => policy::chains(view, &mut plan),
+        UnitKey::Dns => dns::chains(view, &mut plan),
         UnitKey::PodNetworks => masquerade::pod_networks(view, &mut plan),
         UnitKey::Overlay(name) => overlay::device(view, name, &mut plan),
         UnitKey::Pool(name) => masquerade::exceptions(view, name, &mut plan),

@@ -30,8 +30,8 @@ pub enum Change {
     ReplaceForwarding(LinkName, Mac, IpAddr),
     /// Adds a route or takes the place of the one to the same destination.
     ReplaceRoute(IpNet, Route),
-    /// Removes a route.
-    RemoveRoute(IpNet),
+    /// Removes this route.
+    RemoveRoute(IpNet, Route),
     /// Removes a VXLAN forwarding entry.
     RemoveForwarding(LinkName, Mac),
     /// Removes a neighbour entry.
@@ -131,11 +131,32 @@ impl Changes {
                     .push(Change::ReplaceForwarding(link.clone(), *mac, *ip));
             }
         }
-        for (destination, route) in routes {
-            if have.routes.get(destination) != Some(route) {
-                self.0
-                    .push(Change::ReplaceRoute(*destination, route.clone()));
+        // Nothing leads to what is local before the rules say so, and then it must be there.
+        let locals = routes.iter();
+        let (locals, routes): (Vec<_>, Vec<_>) =
+            locals.partition(|(_, route)| matches!(route, Route::Local { .. }));
+        for (destination, route) in locals {
+            match have.routes.get(destination) {
+                Some(old) if old == route => continue,
+                // The two are in different tables.
+                Some(old) if !matches!(old, Route::Local { .. }) => {
+                    self.0.push(Change::RemoveRoute(*destination, old.clone()));
+                }
+                _ => {}
             }
+            self.0
+                .push(Change::ReplaceRoute(*destination, route.clone()));
+        }
+        for (destination, route) in routes {
+            let old = have.routes.get(destination);
+            if old == Some(route) {
+                continue;
+            }
+            if let Some(old @ Route::Local { .. }) = old {
+                self.0.push(Change::RemoveRoute(*destination, old.clone()));
+            }
+            self.0
+                .push(Change::ReplaceRoute(*destination, route.clone()));
         }
     }
 
@@ -150,9 +171,10 @@ impl Changes {
         } = have;
         // What is on a device that goes need not be removed one by one, but routes may be wanted
         // elsewhere, and the audit counts what it asked for.
-        for destination in routes.keys() {
+        for (destination, route) in routes {
             if !want.routes.contains_key(destination) {
-                self.0.push(Change::RemoveRoute(*destination));
+                self.0
+                    .push(Change::RemoveRoute(*destination, route.clone()));
             }
         }
         for key @ (link, mac) in forwarding.keys() {
@@ -201,7 +223,7 @@ impl Change {
             Self::ReplaceRoute(destination, route) => {
                 state.routes.insert(destination, route);
             }
-            Self::RemoveRoute(destination) => drop(state.routes.remove(&destination)),
+            Self::RemoveRoute(destination, _) => drop(state.routes.remove(&destination)),
             Self::RemoveForwarding(link, mac) => drop(state.forwarding.remove(&(link, mac))),
             Self::RemoveNeighbour(link, ip) => drop(state.neighbours.remove(&(link, ip))),
             Self::RemoveAddress(address) => drop(state.addresses.remove(&address)),
@@ -217,7 +239,7 @@ fn delete_link(state: &mut NetState, link: &str) {
     state.forwarding.retain(|(on, _), _| on != link);
     state.routes.retain(|_, route| match route {
         Route::Unicast { link: by, .. } => by != link,
-        Route::Unreachable => true,
+        Route::Unreachable | Route::Local { .. } => true,
     });
 }
 
@@ -246,7 +268,7 @@ impl fmt::Display for Change {
             }
             Self::ReplaceForwarding(link, mac, ip) => write!(f, "~ fdb {mac} dst {ip} dev {link}"),
             Self::ReplaceRoute(destination, route) => write!(f, "~ route {destination} {route}"),
-            Self::RemoveRoute(destination) => write!(f, "- route {destination}"),
+            Self::RemoveRoute(destination, _) => write!(f, "- route {destination}"),
             Self::RemoveForwarding(link, mac) => write!(f, "- fdb {mac} dev {link}"),
             Self::RemoveNeighbour(link, ip) => write!(f, "- neighbour {ip} dev {link}"),
             Self::RemoveAddress(address) => write!(f, "- address {address}"),

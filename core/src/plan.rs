@@ -43,7 +43,7 @@ pub struct NetState {
     pub neighbours: BTreeMap<(LinkName, IpAddr), Mac>,
     /// VXLAN forwarding entries: behind which address a VTEP's hardware address is.
     pub forwarding: BTreeMap<(LinkName, Mac), IpAddr>,
-    /// Routes of our protocol in the main table, by destination.
+    /// Routes of our protocol, by destination: of the table `local` where they say so, of the main one otherwise.
     pub routes: BTreeMap<IpNet, Route>,
 }
 
@@ -100,6 +100,12 @@ pub enum Route {
     },
     /// Nobody has this address: answered with an ICMP error at once.
     Unreachable,
+    /// The node itself has this address, although no interface does: in the table `local`, where the kernel looks
+    /// for what may be a packet's own source.
+    Local {
+        /// Preferred source address of what the node itself sends there; the address itself otherwise.
+        source: Option<IpAddr>,
+    },
 }
 
 /// Protocol number of every route of ours (`rtm_protocol`).

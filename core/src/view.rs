@@ -34,8 +34,19 @@ pub struct NodeView {
     pub services: Option<Frame>,
     /// Whether this node enforces network policies.
     pub policies: bool,
+    /// The DNS server of this node; none if it has none.
+    pub dns: Option<DnsView>,
     /// What the node itself is like.
     pub host: HostView,
+}
+
+/// The DNS server of this node.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DnsView {
+    /// Addresses of the cluster's DNS Service that it answers at.
+    pub addresses: BTreeSet<IpAddr>,
+    /// It does at present. Otherwise they are addresses of a Service like any other.
+    pub serving: bool,
 }
 
 /// An overlay as this node takes part in it.

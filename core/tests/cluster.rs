@@ -1,6 +1,6 @@
 //! From a file of ordinary objects, and one description of a node, to what `parse` takes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -10,8 +10,8 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use weft_core::names;
 use weft_core::view::{
-    AttachmentKey, BlockObject, HostInterface, HostPort, HostView, Parsed, PodView, Protocol, Raw,
-    parse,
+    AttachmentKey, BlockObject, DnsView, HostInterface, HostPort, HostView, Parsed, PodView,
+    Protocol, Raw, parse,
 };
 use weft_crds::{IPBlock, NodeNetwork, NodeNetworkSpec};
 
@@ -29,9 +29,18 @@ struct Host {
     #[serde(default)]
     no_vxlan: bool,
     #[serde(default)]
+    dns: Option<Dns>,
+    #[serde(default)]
     interfaces: Vec<Interface>,
     #[serde(default)]
     pods: Vec<Pod>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Dns {
+    addresses: BTreeSet<IpAddr>,
+    serving: bool,
 }
 
 #[derive(Deserialize)]
@@ -98,7 +107,7 @@ pub fn load(text: &str) -> Parsed {
     }
     let blocks: Vec<BlockObject> = of("IPBlock").map(read::<IPBlock>).map(block).collect();
     let pods = host.pods.iter().map(pod).collect();
-    parse(&Raw {
+    let mut parsed = parse(&Raw {
         node: &host.node,
         internal_ips: &internal_ips,
         network: &network,
@@ -107,7 +116,12 @@ pub fn load(text: &str) -> Parsed {
         blocks: &blocks,
         host: &view(&host),
         pods: &pods,
-    })
+    });
+    parsed.view.dns = host.dns.map(|dns| DnsView {
+        addresses: dns.addresses,
+        serving: dns.serving,
+    });
+    parsed
 }
 
 fn read<T: DeserializeOwned>(document: &Value) -> T {

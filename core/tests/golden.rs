@@ -63,6 +63,12 @@ const FEATURES: &[Feature] = &[
         sets: &["host-ports", "hairpin"],
     },
     Feature {
+        name: "dns",
+        lines: &["route "],
+        chains: &["dns"],
+        sets: &["node-dns"],
+    },
+    Feature {
         name: "sysctls",
         lines: &["sysctl "],
         chains: &[],

@@ -14,7 +14,7 @@ use weft_core::compile::{self, Incremental};
 use weft_core::names;
 use weft_core::plan::{Mac, Route};
 use weft_core::view::{
-    AttachmentKey, BlockView, HostInterface, HostPort, HostView, NodeView, OverlayView,
+    AttachmentKey, BlockView, DnsView, HostInterface, HostPort, HostView, NodeView, OverlayView,
     PeerUnderlay, PeerView, PodView, PoolView, Protocol,
 };
 use weft_crds::OverlayMode;
@@ -212,9 +212,11 @@ fn view() -> impl Strategy<Value = NodeView> {
         ),
         btree_map(name("b", 8), block(), 0..8),
         vec(pod(), 0..4),
+        option::of((btree_set(address(), 0..3), any::<bool>())),
         host(),
     )
-        .prop_map(|(overlays, pools, mut peers, blocks, pods, host)| {
+        .prop_map(|(overlays, pools, mut peers, blocks, pods, dns, host)| {
+            let dns = dns.map(|(addresses, serving)| DnsView { addresses, serving });
             peers.remove("n0");
             NodeView {
                 node: "n0".to_owned(),
@@ -225,6 +227,7 @@ fn view() -> impl Strategy<Value = NodeView> {
                 pods: pods.into_iter().collect(),
                 services: None,
                 policies: false,
+                dns,
                 host,
             }
         })

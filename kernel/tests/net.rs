@@ -42,6 +42,10 @@ fn route(v6: bool, pick: u8, via: bool, mtu: Option<u32>) -> Route {
     if pick.is_multiple_of(5) {
         return Route::Unreachable;
     }
+    if pick % 7 == 3 {
+        let source = (!v6 && via).then(|| SOURCE.parse::<IpNet>().unwrap().addr());
+        return Route::Local { source };
+    }
     let (link, _) = on_link(pick);
     let hop: IpAddr = if v6 { "fd00:8::7" } else { "10.9.9.7" }.parse().unwrap();
     let source = (!v6 && pick.is_multiple_of(3)).then(|| SOURCE.parse::<IpNet>().unwrap().addr());
@@ -164,7 +168,11 @@ fn what_belongs_to_others_is_neither_seen_nor_touched() {
         text.contains("10.4.0.0/24") && text.contains("somebody else"),
         "{text}"
     );
-    apply(&mut node.socket(), &Changes(vec![Change::RemoveRoute(to)])).unwrap();
+    apply(
+        &mut node.socket(),
+        &Changes(vec![Change::RemoveRoute(to, Route::Unreachable)]),
+    )
+    .unwrap();
     assert!(node.run("ip route show 10.4.0.0/24").contains("10.3.0.9"));
 }
 

@@ -49,7 +49,7 @@ fn dumps_are_counted_and_lookups_are_none() {
     );
     assert_eq!(socket.dumps(), 0);
     net::observe(&mut socket).unwrap();
-    assert_eq!(socket.dumps(), 7);
+    assert_eq!(socket.dumps(), 9);
 }
 
 #[test]

@@ -86,6 +86,9 @@ pub struct Settings {
     /// Whether everything to a cluster IP gets the node's address as its source.
     #[arg(long, env = "WEFT_MASQUERADE_ALL", default_value_t = false, action = clap::ArgAction::Set)]
     pub masquerade_all: bool,
+    /// Addresses of the cluster's DNS Service that a server on this node answers at, comma-separated.
+    #[arg(long, env = "WEFT_DNS_ADDRESSES", value_delimiter = ',')]
+    pub dns_addresses: Vec<IpAddr>,
     /// TCP port of the service proxy's health checks, kube-proxy's; 0: none.
     #[arg(long, env = "WEFT_PROXY_HEALTH_PORT", default_value_t = 10_256)]
     pub proxy_health_port: u16,
@@ -165,6 +168,11 @@ impl Settings {
     /// Where `weft-cni` connects.
     pub fn cni_socket(&self) -> PathBuf {
         self.run_dir.join("cni.sock")
+    }
+
+    /// Where the DNS server of this node says that it answers. In a folder of its own: it sees nothing else.
+    pub fn dns_socket(&self) -> PathBuf {
+        self.run_dir.join("dns/agent.sock")
     }
 
     /// Who has its lock is in charge of the node.

@@ -14,6 +14,7 @@ mod cluster;
 mod commit;
 mod connections;
 mod detach;
+mod dns;
 mod fault;
 mod inbox;
 mod kernel;
@@ -65,6 +66,8 @@ pub struct EngineConfig {
     pub nft_socket: OwnedFd,
     /// How Services are served; none: somebody else does.
     pub services: Option<ServiceSettings>,
+    /// Addresses of the cluster's DNS Service that a server on this node answers at.
+    pub dns: Vec<std::net::IpAddr>,
 }
 
 /// What the cluster says, as of one moment. Sent whenever it changes; `None` fields have not synced.
@@ -111,6 +114,8 @@ pub enum Input {
     Cluster(Arc<ClusterInput>),
     /// Something about Services.
     Services(ServiceInput),
+    /// Whether the DNS server of this node answers, whenever that changes, and once in any case.
+    Dns(bool),
     /// A request of the CNI plugin.
     Cni {
         /// What is asked.
@@ -167,6 +172,8 @@ pub enum Output {
     NotBalanced,
     /// What each health check node port answers, whenever it changes.
     ServiceChecks(std::collections::BTreeMap<u16, weft_core::services::Health>),
+    /// Whether the DNS server of this node answers.
+    DnsServing(bool),
     /// Connections to endpoints of Services that are gone have been looked for.
     Reconciled(Reconciled),
     /// A round has ended; told once in ten seconds at the most, and not while the thread hangs.

@@ -10,6 +10,7 @@ pub mod cli;
 pub mod cni_conf;
 pub mod cni_server;
 pub mod descriptors;
+pub mod dns;
 pub mod engine;
 pub mod errors;
 pub mod handover;

@@ -79,6 +79,8 @@ pub struct Metrics {
     pub cni_failures: Family<Failure, Counter>,
     /// 1 once the first full plan is in the kernel.
     pub ready: Gauge,
+    /// 1 while the DNS server of this node answers.
+    pub dns_serving: Gauge,
     /// What this node does in place of kube-proxy.
     pub services: Arc<ServiceMetrics>,
     engine: EngineMetrics,
@@ -109,6 +111,7 @@ impl Default for Metrics {
             cni_seconds: Family::new_with_constructor(|| Histogram::new(CNI_SECONDS)),
             cni_failures: Family::default(),
             ready: Gauge::default(),
+            dns_serving: Gauge::default(),
             services: Arc::default(),
             engine: EngineMetrics::default(),
             memory: Gauge::default(),
@@ -173,6 +176,7 @@ impl Metrics {
             cni_seconds,
             cni_failures,
             ready,
+            dns_serving,
             services,
             engine,
             memory,
@@ -215,6 +219,11 @@ impl Metrics {
             "ready",
             "1 once the first full plan is in the kernel",
             ready.clone(),
+        );
+        registry.register(
+            "dns_serving",
+            "1 while the DNS server of this node answers",
+            dns_serving.clone(),
         );
         registry.register(
             "memory_anonymous_bytes",

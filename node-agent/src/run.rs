@@ -30,7 +30,7 @@ use crate::status::node_report::Report;
 use crate::status::pod_address::Change;
 use crate::status::{self, Writer};
 use crate::watch::{Identity, Synced};
-use crate::{api, cni_conf, cni_server, descriptors, errors, health};
+use crate::{api, cni_conf, cni_server, descriptors, dns, errors, health};
 
 /// For the engine to finish its round when it is told to stop.
 const STOP_TIMEOUT: Duration = Duration::from_secs(3);
@@ -46,6 +46,9 @@ pub enum Error {
     /// The node's name is missing.
     #[error("the node's name is empty: give --node-name (NODE_NAME)")]
     NodeName,
+    /// The DNS server of this node could not be listened to.
+    #[error("failed to listen to the DNS server of this node")]
+    DnsSocket(#[source] io::Error),
     /// The loop could not be made.
     #[error("failed to start the event loop")]
     Runtime(#[source] io::Error),
@@ -81,6 +84,7 @@ pub fn run(arguments: &WorkArgs) -> Result<(), Error> {
         grace_seconds: settings.sandbox_grace.as_secs(),
         nft_socket,
         services: settings.service_settings(),
+        dns: settings.dns_addresses.clone(),
     });
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -137,6 +141,10 @@ async fn work(settings: Settings, engine: EngineHandle, listener: OwnedFd) -> Re
         ready_file: settings.ready_file(),
         metrics: metrics.clone(),
     };
+
+    if !settings.dns_addresses.is_empty() {
+        dns::start(&settings.dns_socket(), inputs.clone()).map_err(Error::DnsSocket)?;
+    }
 
     let mut parts = JoinSet::new();
     let ready = outlets.ready.subscribe();
@@ -330,6 +338,9 @@ async fn dispatch(mut outputs: mpsc::UnboundedReceiver<Output>, outlets: Outlets
                 metrics.services.balanced(&balanced);
             }
             Output::NotBalanced => metrics.services.failed(),
+            Output::DnsServing(serving) => {
+                metrics.dns_serving.set(serving.into());
+            }
             Output::ServiceChecks(now) => drop(checks.send_replace(now)),
             Output::Reconciled(reconciled) => metrics.services.reconciled(&reconciled),
             Output::Alive => health.set_alive(Instant::now()),

@@ -4,6 +4,7 @@
 mod attach;
 mod balance;
 mod blocks;
+mod dns;
 mod faults;
 mod node;
 mod repairs;

@@ -9,7 +9,7 @@ use super::{Item, UnitKey, UnitPlan, empty_plan, fact, keys, unit};
 use crate::finding::Finding;
 use crate::plan::NodePlan;
 use crate::services::Frame;
-use crate::view::{AttachmentKey, NodeView, PodView};
+use crate::view::{AttachmentKey, DnsView, NodeView, PodView};
 
 /// A view, its compiled units, and the plan that they merge to.
 #[derive(Clone, Debug)]
@@ -80,6 +80,14 @@ impl Incremental {
         keys
     }
 
+    /// Goes over to another state of the node's DNS server, without looking at anything else.
+    pub fn set_dns(&mut self, dns: Option<DnsView>) -> BTreeSet<UnitKey> {
+        self.view.dns = dns;
+        let keys = [UnitKey::Dns].into();
+        self.recompile(&keys);
+        keys
+    }
+
     fn recompile(&mut self, keys: &BTreeSet<UnitKey>) {
         let mut touched = BTreeSet::new();
         for key in keys {
@@ -141,6 +149,7 @@ pub fn affected(old: &NodeView, new: &NodeView) -> BTreeSet<UnitKey> {
         pods,
         services,
         policies,
+        dns,
         host,
     } = new;
     let families = (old.families(), new.families());
@@ -182,6 +191,9 @@ pub fn affected(old: &NodeView, new: &NodeView) -> BTreeSet<UnitKey> {
     }
     if *policies != old.policies {
         keys.insert(UnitKey::Policy);
+    }
+    if *dns != old.dns {
+        keys.insert(UnitKey::Dns);
     }
     if *services != old.services {
         keys.extend([UnitKey::Services, UnitKey::Nat]);

@@ -90,6 +90,10 @@ impl fmt::Display for Route {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unreachable => write!(f, "unreachable"),
+            Self::Local { source } => {
+                write!(f, "local")?;
+                source.map_or(Ok(()), |source| write!(f, " src {source}"))
+            }
             Self::Unicast {
                 link,
                 via,

@@ -83,6 +83,7 @@ pub fn parse(raw: &Raw<'_>) -> Parsed {
         pods: raw.pods.clone(),
         services: None,
         policies: false,
+        dns: None,
         host,
     };
     Parsed { view, rejections }

@@ -10,7 +10,7 @@ use ipnet::IpNet;
 use netlink_packet_route::RouteNetlinkMessage;
 use nix::errno::Errno;
 use weft_core::diff::{Change, Changes};
-use weft_core::plan::{LinkName, Mac, PodLink, ROUTE_PROTOCOL, Route, VxlanLink};
+use weft_core::plan::{LinkName, Mac, PodLink, Route, VxlanLink};
 
 use super::step::{Error, Failure, Step, execute};
 use super::{address, link, neighbour, route};
@@ -56,7 +56,7 @@ fn removes(change: &Change) -> bool {
             | Change::RemoveAddress(_)
             | Change::RemoveNeighbour(..)
             | Change::RemoveForwarding(..)
-            | Change::RemoveRoute(_)
+            | Change::RemoveRoute(..)
     )
 }
 
@@ -73,7 +73,8 @@ fn link_of(change: &Change) -> Option<&LinkName> {
         | Change::RemoveForwarding(link, _) => Some(link),
         Change::AddAddress(address) | Change::RemoveAddress(address) => Some(&address.link),
         Change::ReplaceRoute(_, Route::Unicast { link, .. }) => Some(link),
-        Change::ReplaceRoute(_, Route::Unreachable) | Change::RemoveRoute(_) => None,
+        Change::ReplaceRoute(_, Route::Unreachable | Route::Local { .. })
+        | Change::RemoveRoute(..) => None,
     }
 }
 
@@ -95,7 +96,7 @@ fn steps(change: &Change, index: u32) -> Vec<Step> {
         }
         Change::RemoveForwarding(link, mac) => neighbour::delete_forwarding(link, index, *mac),
         Change::ReplaceRoute(to, new) => route::add(*to, new, index),
-        Change::RemoveRoute(to) => route::delete(*to),
+        Change::RemoveRoute(to, old) => route::delete(*to, old),
     }]
 }
 
@@ -208,9 +209,11 @@ fn replace_ours(
 ) -> Result<Vec<Failure>, netlink::Error> {
     let mut ours = BTreeSet::new();
     for family in super::observe::FAMILIES {
-        for message in socket.dump(&route::list(family, Some(ROUTE_PROTOCOL)), route::is_ours)? {
-            if let RouteNetlinkMessage::NewRoute(message) = message {
-                ours.extend(route::destination(&message));
+        for list in route::list_ours(family) {
+            for message in socket.dump(&list, route::is_ours)? {
+                if let RouteNetlinkMessage::NewRoute(message) = message {
+                    ours.extend(route::destination(&message));
+                }
             }
         }
     }
@@ -233,7 +236,7 @@ fn replace_ours(
 fn index_of(indices: &BTreeMap<LinkName, u32>, route: &Route) -> u32 {
     match route {
         Route::Unicast { link, .. } => indices.get(link).copied().unwrap_or_default(),
-        Route::Unreachable => 0,
+        Route::Unreachable | Route::Local { .. } => 0,
     }
 }
 

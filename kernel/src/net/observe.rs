@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use weft_core::names::{OurLink, recognise};
-use weft_core::plan::{LinkAddress, NetState, ROUTE_PROTOCOL};
+use weft_core::plan::{LinkAddress, NetState};
 
 use super::{address, link, neighbour, route};
 use crate::netlink::{Error, Socket};
@@ -13,7 +13,7 @@ pub(super) const FAMILIES: [AddressFamily; 2] = [AddressFamily::Inet, AddressFam
 
 /// Reads back everything that is ours.
 ///
-/// A link that is down appears with MTU 0. Eight dumps and one more per VXLAN device.
+/// A link that is down appears with MTU 0. Nine dumps and one more per VXLAN device.
 ///
 /// # Errors
 /// When the socket fails, or the kernel refuses to list.
@@ -118,10 +118,12 @@ fn routes(
     names: &Names,
     state: &mut NetState,
 ) -> Result<(), Error> {
-    for message in socket.dump(&route::list(family, Some(ROUTE_PROTOCOL)), route::is_ours)? {
-        if let RouteNetlinkMessage::NewRoute(message) = message {
-            let name = |index| names.get(&index).cloned();
-            state.routes.extend(route::read(&message, name));
+    for list in route::list_ours(family) {
+        for message in socket.dump(&list, route::is_ours)? {
+            if let RouteNetlinkMessage::NewRoute(message) = message {
+                let name = |index| names.get(&index).cloned();
+                state.routes.extend(route::read(&message, name));
+            }
         }
     }
     Ok(())

@@ -1,4 +1,5 @@
-//! Routes of ours: protocol number 82 in the main table.
+//! Routes of ours: protocol number 82 in the main table, and in the table `local` for addresses that the node
+//! answers at.
 
 use std::net::IpAddr;
 
@@ -15,6 +16,11 @@ use super::address::family;
 use super::step::{ABSENT, Step};
 use crate::netlink::Request;
 
+/// The table of the node's own addresses (`RT_TABLE_LOCAL` of linux/rtnetlink.h).
+const LOCAL_TABLE: u8 = 255;
+/// Index of the loopback interface of every network namespace (`LOOPBACK_IFINDEX` of the kernel).
+const LOOPBACK: u32 = 1;
+
 /// Adds a route that was not there. Refused with EEXIST where anybody has one to the destination.
 pub(crate) fn add(to: IpNet, route: &Route, link: u32) -> Step {
     step("add", to, route, link, NLM_F_CREATE | NLM_F_EXCL)
@@ -25,24 +31,35 @@ pub(crate) fn replace(to: IpNet, route: &Route, link: u32) -> Step {
     step("set", to, route, link, NLM_F_CREATE | NLM_F_REPLACE)
 }
 
-/// Deletes our route to a destination.
-pub(crate) fn delete(to: IpNet) -> Step {
+/// Deletes our route to a destination, from the table that it is in.
+pub(crate) fn delete(to: IpNet, route: &Route) -> Step {
     let mut message = message(to);
     message.header.scope = RouteScope::NoWhere;
+    message.header.table = table(route);
     let request = Request::new(RouteNetlinkMessage::DelRoute(message), 0);
     Step::new(format!("delete route {to}"), request).forgiving(ABSENT)
 }
 
+/// The requests that list routes of ours.
+pub(crate) fn list_ours(family: AddressFamily) -> [RouteNetlinkMessage; 2] {
+    [RouteHeader::RT_TABLE_MAIN, LOCAL_TABLE]
+        .map(|table| listing(family, table, Some(ROUTE_PROTOCOL)))
+}
+
 /// The request that lists routes of the main table; of any protocol where none is named.
 pub(crate) fn list(family: AddressFamily, protocol: Option<u8>) -> RouteNetlinkMessage {
+    listing(family, RouteHeader::RT_TABLE_MAIN, protocol)
+}
+
+fn listing(family: AddressFamily, table: u8, protocol: Option<u8>) -> RouteNetlinkMessage {
     let mut message = RouteMessage::default();
     message.header.address_family = family;
-    message.header.table = RouteHeader::RT_TABLE_MAIN;
+    message.header.table = table;
     message.header.protocol = protocol.unwrap_or_default().into();
     RouteNetlinkMessage::GetRoute(message)
 }
 
-/// Whether a raw message (`rtmsg`) is about a route of ours: the main table, our protocol, not a cached exception.
+/// Whether a raw message (`rtmsg`) is about a route of ours: one of our tables, our protocol, not a cached exception.
 pub(crate) fn is_ours(payload: &[u8]) -> bool {
     let flags = payload
         .get(8..12)
@@ -51,7 +68,15 @@ pub(crate) fn is_ours(payload: &[u8]) -> bool {
         flags.is_none_or(|flags| u32::from_ne_bytes(*flags) & RouteFlags::Cloned.bits() != 0);
     matches!(
         payload,
-        [_, _, _, _, RouteHeader::RT_TABLE_MAIN, ROUTE_PROTOCOL, ..]
+        [
+            _,
+            _,
+            _,
+            _,
+            RouteHeader::RT_TABLE_MAIN | LOCAL_TABLE,
+            ROUTE_PROTOCOL,
+            ..
+        ]
     ) && !cloned
 }
 
@@ -63,6 +88,14 @@ pub(crate) fn read(
     let to = destination(message)?;
     match message.header.kind {
         RouteType::Unreachable => Some((to, Route::Unreachable)),
+        RouteType::Local => {
+            let mut route = Fields::default();
+            for attribute in &message.attributes {
+                route.take(attribute);
+            }
+            let Fields { source, .. } = route;
+            Some((to, Route::Local { source }))
+        }
         RouteType::Unicast => {
             let mut route = Fields::default();
             for attribute in &message.attributes {
@@ -130,10 +163,24 @@ impl Fields {
 
 fn step(verb: &str, to: IpNet, route: &Route, link: u32, flags: u16) -> Step {
     let mut message = message(to);
+    message.header.table = table(route);
     let words = match route {
         Route::Unreachable => {
             message.header.kind = RouteType::Unreachable;
             "as unreachable".to_owned()
+        }
+        Route::Local { source } => {
+            message.header.kind = RouteType::Local;
+            message.header.scope = if to.addr().is_ipv4() {
+                RouteScope::Host
+            } else {
+                RouteScope::Universe
+            };
+            message.attributes.push(RouteAttribute::Oif(LOOPBACK));
+            message
+                .attributes
+                .extend(source.map(|source| RouteAttribute::PrefSource(source.into())));
+            "as local".to_owned()
         }
         Route::Unicast {
             link: name,
@@ -164,6 +211,13 @@ fn step(verb: &str, to: IpNet, route: &Route, link: u32, flags: u16) -> Step {
     };
     let request = Request::new(RouteNetlinkMessage::NewRoute(message), flags);
     Step::new(format!("{verb} route {to} {words}"), request)
+}
+
+fn table(route: &Route) -> u8 {
+    match route {
+        Route::Local { .. } => LOCAL_TABLE,
+        Route::Unicast { .. } | Route::Unreachable => RouteHeader::RT_TABLE_MAIN,
+    }
 }
 
 fn gateway(to: IpNet, via: IpAddr) -> RouteAttribute {

@@ -165,7 +165,7 @@ fn concerns(change: &Change, link: &LinkName, addresses: &[std::net::IpAddr]) ->
         | Change::ReplaceNeighbour(name, ..)
         | Change::RemoveNeighbour(name, _) => name == link,
         Change::AddAddress(address) | Change::RemoveAddress(address) => address.link == *link,
-        Change::ReplaceRoute(to, _) | Change::RemoveRoute(to) => of_pod(to),
+        Change::ReplaceRoute(to, _) | Change::RemoveRoute(to, _) => of_pod(to),
         Change::DeleteVxlan(_)
         | Change::CreateVxlan(..)
         | Change::SetVxlan(..)

@@ -97,6 +97,7 @@ impl Engine {
             self.assigns = self.cluster_is_of_this_boot;
         }
         parsed.view.services = self.service_frame(&parsed.view);
+        parsed.view.dns = self.dns_view();
         self.rejections = parsed.rejections;
         match &mut self.compiled {
             Some(compiled) => drop(compiled.update(parsed.view)),

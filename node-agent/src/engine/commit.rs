@@ -5,7 +5,7 @@
 
 use weft_core::compile::sysctls;
 use weft_core::diff::{Change, Changes, diff};
-use weft_core::plan::NodePlan;
+use weft_core::plan::{NodePlan, Route};
 use weft_kernel::{net, sysctl};
 
 use super::kernel::Kernel;
@@ -120,12 +120,13 @@ impl Kernel {
     }
 }
 
-/// A change that leads packets somewhere, or away.
+/// A change that leads packets somewhere, or away. Packets reach a local address by rules alone: before they are
+/// there, and after they are gone, Services translate it.
 fn uses(change: &Change) -> bool {
     matches!(
         change,
-        Change::ReplaceRoute(..)
-            | Change::RemoveRoute(_)
+        Change::ReplaceRoute(_, Route::Unicast { .. } | Route::Unreachable)
+            | Change::RemoveRoute(..)
             | Change::RemoveForwarding(..)
             | Change::RemoveNeighbour(..)
     )

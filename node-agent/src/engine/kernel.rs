@@ -231,6 +231,6 @@ fn forget(net: &mut NetState, link: &str) {
     forwarding.retain(|(on, _), _| on != link);
     routes.retain(|_, route| match route {
         weft_core::plan::Route::Unicast { link: by, .. } => by != link,
-        weft_core::plan::Route::Unreachable => true,
+        weft_core::plan::Route::Unreachable | weft_core::plan::Route::Local { .. } => true,
     });
 }

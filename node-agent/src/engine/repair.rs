@@ -330,7 +330,7 @@ fn leads_to<'a>(planned: &'a NetState, what: &What) -> Option<&'a str> {
         Route::Unicast { link, .. } => {
             (names::recognise(link) == Some(names::OurLink::Pod)).then_some(link)
         }
-        Route::Unreachable => None,
+        Route::Unreachable | Route::Local { .. } => None,
     }
 }
 

@@ -17,6 +17,7 @@ use super::absence::Absences;
 use super::addresses::Addresses;
 use super::commit::Failures;
 use super::connections::Connections;
+use super::dns::NodeDns;
 use super::fault::{Faults, Killed};
 use super::inbox::{Arrived, Inbox};
 use super::kernel::Kernel;
@@ -84,6 +85,8 @@ pub(super) struct Engine {
     pub(super) connections: Connections,
     /// Where this node serves Services.
     pub(super) balancer: Option<Balancer>,
+    /// Where this node has a DNS server.
+    pub(super) dns: Option<NodeDns>,
     pub(super) addresses: Option<Addresses>,
     pub(super) cluster: Option<Arc<ClusterInput>>,
     /// It is from the API server, or was on disk since this boot.
@@ -166,6 +169,7 @@ impl Engine {
             grace_seconds,
             nft_socket,
             services,
+            dns,
         } = config;
         let grace = Duration::from_secs(grace_seconds);
         crate::record::Files::new(state_dir.clone())?;
@@ -188,6 +192,7 @@ impl Engine {
             opening: Some(opening),
             connections,
             balancer: services.map(Balancer::new),
+            dns: NodeDns::new(&dns),
             addresses: None,
             cluster: None,
             cluster_is_of_this_boot: false,
@@ -309,6 +314,7 @@ impl Engine {
                         balancer.hear(input);
                     }
                 }
+                Input::Dns(serving) => self.hear_dns(serving),
                 Input::Cni {
                     request,
                     pod_netlink,

@@ -6,7 +6,6 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use ipnet::IpNet;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use weft_core::services::NodePortAddresses;
@@ -153,6 +152,7 @@ fn arguments(settings: &Settings) -> Vec<OsString> {
         pod_cidrs,
         service_cidrs,
         masquerade_all,
+        dns_addresses,
         proxy_health_port,
         sandbox_grace,
         health_address,
@@ -194,6 +194,9 @@ fn arguments(settings: &Settings) -> Vec<OsString> {
         }
     }
     add("--masquerade-all", masquerade_all.to_string().as_ref());
+    if !dns_addresses.is_empty() {
+        add("--dns-addresses", list(dns_addresses).as_ref());
+    }
     add(
         "--proxy-health-port",
         proxy_health_port.to_string().as_ref(),
@@ -221,7 +224,7 @@ fn arguments(settings: &Settings) -> Vec<OsString> {
     all
 }
 
-fn list(networks: &[IpNet]) -> String {
+fn list(networks: &[impl ToString]) -> String {
     let networks: Vec<String> = networks.iter().map(ToString::to_string).collect();
     networks.join(",")
 }
@@ -237,7 +240,7 @@ mod tests {
     fn settings_survive_the_way_to_the_worker() {
         let line = "weft-agent run --node-name=a --sandbox-grace=90s --api-server=192.0.2.1:6443,[2001:db8::1]:6443 \
                     --kubeconfig=/k --log-format=json --health-address=127.0.0.1 --api-server-name=kubernetes \
-                    --services=false --proxy-health-port=10257 --node-port-addresses=192.0.2.0/24,2001:db8::/64 --masquerade-all=true \
+                    --services=false --proxy-health-port=10257 --node-port-addresses=192.0.2.0/24,2001:db8::/64 --masquerade-all=true --dns-addresses=10.96.0.10,fd96::a \
                     --pod-cidrs=10.64.0.0/16 --service-cidrs=10.96.0.0/16,fd96::/112";
         let Verb::Run(given) = Cli::parse_from(line.split_whitespace()).command else {
             panic!("not run")

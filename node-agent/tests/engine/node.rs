@@ -44,6 +44,7 @@ pub(crate) struct Node {
     pub(crate) seen: Vec<Output>,
     pub(crate) grace_seconds: u64,
     pub(crate) services: Option<ServiceSettings>,
+    pub(crate) dns: Vec<std::net::IpAddr>,
 }
 
 /// A sandbox.
@@ -150,6 +151,7 @@ impl Node {
             seen: Vec::new(),
             grace_seconds: 1,
             services: None,
+            dns: Vec::new(),
         }
     }
 
@@ -182,6 +184,7 @@ impl Node {
             grace_seconds: self.grace_seconds,
             nft_socket: nft,
             services: self.services.clone(),
+            dns: self.dns.clone(),
         };
         self.seen.clear();
         self.engine = Some(self.namespace.inside(|| start_with(config, faults)));
