@@ -40,6 +40,16 @@ impl Health {
         }
     }
 
+    /// Whether questions should be sent here: a word for the agent of the node.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        match self.readiness.load(Ordering::Relaxed) {
+            0 => "waiting",
+            1 | 2 => "serving",
+            _ => "stopping",
+        }
+    }
+
     /// Says how it stands; what is stopping is never ready again.
     pub fn set(&self, readiness: Readiness) {
         self.readiness.fetch_max(readiness as u8, Ordering::Relaxed);

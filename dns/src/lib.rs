@@ -3,6 +3,7 @@
 //! [`fast`] answers what is ours at a few microseconds a question; [`slow`] answers everything else and can
 //! answer the same, so that each proves the other.
 
+pub mod agent;
 pub mod cache;
 pub mod conformance;
 pub mod error;

@@ -1,6 +1,7 @@
 //! Starts threads and tasks, takes what watches say, and puts answers in force; stops when told to.
 
 use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -12,6 +13,7 @@ use weft_core::zones::config::{Config, ConfigSpec, PodMode};
 use weft_core::zones::directory::Needs;
 use weft_daemon::{client, probes, termination};
 
+use crate::agent;
 use crate::error::Error;
 use crate::forward::{self, Forwarder, Policy};
 use crate::forwards::Forwards;
@@ -69,11 +71,15 @@ pub async fn run(settings: RunSettings) -> Result<(), Error> {
         Arc::clone(&metrics),
     ));
     let mut tasks = JoinSet::new();
-    serve(&settings, &served, &mut tasks)?;
+    let sockets = serve(&settings, &served, &mut tasks)?;
     tasks.spawn(probes::serve(
         probes::listen(settings.health_port).await?,
         Arc::clone(&health),
     ));
+    if let Some(socket) = settings.agent_socket.clone() {
+        let word = agent::Word::new(Arc::clone(&health), Arc::clone(&served));
+        tasks.spawn(agent::tell(socket, sockets, word));
+    }
     let client = client::client(&settings.api).await?;
     let (sender, updates) = mpsc::channel(WAITING);
     let (needs, needed) = watch::channel(state.needs());
@@ -93,7 +99,7 @@ pub async fn run(settings: RunSettings) -> Result<(), Error> {
         served: Arc::clone(&served),
         health: Arc::clone(&health),
         folder: settings.state_dir.clone(),
-        saved: Instant::now(),
+        save_at: Instant::now(),
         unsaved: false,
     };
     tokio::select! {
@@ -147,12 +153,14 @@ fn upstream(settings: &RunSettings, metrics: &Arc<Metrics>) -> Result<Upstream, 
     Ok(Upstream::Forward(Arc::new(forwarder)))
 }
 
-/// Opens all sockets before anything is served, and starts a thread for each core at each address.
+/// Opens all sockets before anything is served, and starts a thread for each core at each address. Answers a copy of one
+/// socket of each kind at each address.
 fn serve(
     settings: &RunSettings,
     served: &Arc<Served>,
     tasks: &mut JoinSet<()>,
-) -> Result<(), Error> {
+) -> Result<Vec<OwnedFd>, Error> {
+    let mut copies = Vec::new();
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let threads = if settings.threads == 0 {
         cores
@@ -163,7 +171,7 @@ fn serve(
     let mut servers = Vec::new();
     for &address in &settings.listen {
         let failed = |source| Error::Listen { address, source };
-        for _ in 0..threads {
+        for index in 0..threads {
             let socket = match socket::udp(address) {
                 Ok(socket) => socket,
                 // A kernel without IPv6 serves IPv4 alone.
@@ -173,12 +181,16 @@ fn serve(
                 }
                 Err(source) => return Err(failed(source)),
             };
+            if index == 0 {
+                copies.push(socket.as_fd().try_clone_to_owned().map_err(failed)?);
+            }
             servers.push(
                 udp::Server::new(Arc::clone(served), Arc::clone(&queue), socket).map_err(failed)?,
             );
         }
         match socket::tcp(address) {
             Ok(listener) => {
+                copies.push(listener.as_fd().try_clone_to_owned().map_err(failed)?);
                 let listener = tokio::net::TcpListener::from_std(listener).map_err(failed)?;
                 tasks.spawn(stream::serve(Arc::clone(served), listener));
             }
@@ -197,7 +209,7 @@ fn serve(
     {
         tasks.spawn(Arc::clone(forwarder).watch_for_rings());
     }
-    Ok(())
+    Ok(copies)
 }
 
 /// Opens the ports of DNS over TLS and over HTTPS.
@@ -238,13 +250,25 @@ struct Keeper {
     served: Arc<Served>,
     health: Arc<Health>,
     folder: Option<std::path::PathBuf>,
-    saved: Instant,
+    /// Not before.
+    save_at: Instant,
     unsaved: bool,
 }
 
 impl Keeper {
     async fn keep(&mut self, mut updates: mpsc::Receiver<(Instant, Input)>) {
-        while let Some((first, input)) = updates.recv().await {
+        loop {
+            let unsaved = self.unsaved;
+            let (first, input) = tokio::select! {
+                received = updates.recv() => match received {
+                    Some(received) => received,
+                    None => return,
+                },
+                () = tokio::time::sleep_until(self.save_at.into()), if unsaved => {
+                    self.save();
+                    continue;
+                }
+            };
             self.state.apply(input);
             let until = first + SETTLE;
             while let Ok(Some((_, input))) =
@@ -253,9 +277,6 @@ impl Keeper {
                 self.state.apply(input);
             }
             self.publish(first);
-            if self.unsaved && self.saved.elapsed() >= SAVE {
-                self.save();
-            }
         }
     }
 
@@ -298,13 +319,14 @@ impl Keeper {
 
     fn save(&mut self) {
         let (Some(folder), Some(saved)) = (&self.folder, self.state.save(now())) else {
+            self.unsaved = false;
             return;
         };
         match saved.write(folder) {
             Ok(()) => self.unsaved = false,
             Err(error) => tracing::warn!(%error, "what is served could not be written down"),
         }
-        self.saved = Instant::now();
+        self.save_at = Instant::now() + SAVE;
     }
 }
 

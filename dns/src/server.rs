@@ -1,8 +1,8 @@
 //! Sockets in, answers out: what all of them share.
 
 use std::net::IpAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use weft_core::zones::Zones;
@@ -31,6 +31,7 @@ pub struct Served {
     /// Set: no more is taken.
     pub stopped: AtomicBool,
     rotation: AtomicU32,
+    turns: Mutex<Vec<Arc<AtomicU64>>>,
 }
 
 impl Served {
@@ -43,6 +44,7 @@ impl Served {
             metrics,
             stopped: AtomicBool::new(false),
             rotation: AtomicU32::new(0),
+            turns: Mutex::default(),
         }
     }
 
@@ -52,6 +54,25 @@ impl Served {
         Manner {
             recursive: self.upstream.is_some(),
         }
+    }
+
+    /// A number for a serving thread to count its turns by: one that stands still hangs.
+    #[must_use]
+    pub fn turn_counter(&self) -> Arc<AtomicU64> {
+        let counter = Arc::<AtomicU64>::default();
+        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        turns.push(Arc::clone(&counter));
+        counter
+    }
+
+    /// How many turns each serving thread has made.
+    #[must_use]
+    pub fn turns(&self) -> Vec<u64> {
+        let turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        turns
+            .iter()
+            .map(|counter| counter.load(Ordering::Relaxed))
+            .collect()
     }
 
     /// Answers a message on whichever path it needs; for transports where a message is not worth a path of its own.

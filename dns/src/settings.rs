@@ -93,6 +93,10 @@ pub struct RunSettings {
     /// Where the last full snapshot is kept. Without it: nowhere.
     #[arg(long, env = "WEFT_DNS_STATE_DIR")]
     pub state_dir: Option<PathBuf>,
+    /// Where the agent of this node is told whether this server answers: its questions come here only then. Without
+    /// it: nowhere.
+    #[arg(long, env = "WEFT_DNS_AGENT_SOCKET", value_name = "FILE")]
+    pub agent_socket: Option<PathBuf>,
     /// Port of /healthz, /readyz and /metrics; 0 for any free one.
     #[arg(long, env = "WEFT_HEALTH_PORT", default_value_t = 9472)]
     pub health_port: u16,

@@ -4,7 +4,7 @@ use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -31,6 +31,7 @@ pub struct Server {
     queue: Arc<Queue>,
     socket: Arc<UdpSocket>,
     counters: Arc<Counters>,
+    turns: Arc<AtomicU64>,
     rotation: u32,
 }
 
@@ -53,6 +54,7 @@ impl Server {
         socket.set_read_timeout(Some(PATIENCE))?;
         Ok(Self {
             counters: served.metrics.counters(),
+            turns: served.turn_counter(),
             served,
             queue,
             socket: Arc::new(socket),
@@ -72,6 +74,7 @@ impl Server {
         let mut incoming = MultiHeaders::preallocate(BATCH, None);
         let mut outgoing = MultiHeaders::preallocate(BATCH, None);
         while !self.served.stopped.load(Ordering::Relaxed) {
+            self.turns.fetch_add(1, Ordering::Relaxed);
             match batch.receive(&self.socket, &mut incoming) {
                 Ok(count) => self.answer(&mut batch, count),
                 Err(Errno::EAGAIN | Errno::EINTR) => continue,

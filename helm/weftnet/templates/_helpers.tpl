@@ -15,3 +15,13 @@ app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
 app.kubernetes.io/name: {{ .component }}
 app.kubernetes.io/instance: {{ .root.Release.Name }}
 {{- end }}
+
+{{- /* Not empty: each node has a DNS server. */ -}}
+{{- define "weftnet.localDns" -}}
+{{- if and .Values.dns.enabled .Values.dns.local.enabled -}}
+{{- if not .Values.dns.clusterIPs -}}
+{{- fail "dns.local needs dns.clusterIPs: the addresses that kubelets have as --cluster-dns; or set dns.local.enabled=false" -}}
+{{- end -}}
+yes
+{{- end -}}
+{{- end }}
