@@ -77,6 +77,7 @@ bench: release ## benchmarks against the reference plugins
 	$(RELEASE)/weft-lab bench datapath
 	$(RELEASE)/weft-lab bench services
 	$(RELEASE)/weft-lab bench policy
+	$(RELEASE)/weft-lab bench dns
 
 .PHONY: generate
 generate: ## write the CustomResourceDefinitions and other generated files

@@ -12,6 +12,7 @@ use crate::up::Environment;
 
 pub mod cni;
 pub mod datapath;
+pub mod dns;
 pub mod inside;
 pub mod measure;
 pub mod ours;
@@ -54,6 +55,8 @@ pub enum Name {
     Services,
     /// Policies against a chain for each policy and a set for each selector.
     Policy,
+    /// DNS against CoreDNS with its kubernetes plugin.
+    Dns,
 }
 
 /// Runs a benchmark and prints its table or JSON.
@@ -74,6 +77,10 @@ pub fn run(args: &BenchArgs, env: &Environment, name: &LabName) -> Result<ExitCo
         let measured = policy::run(args.rounds.unwrap_or(11), &progress)?;
         return told(args, env, measured, &progress);
     }
+    if args.bench == Name::Dns {
+        let measured = dns::run(env, name, args.rounds.unwrap_or(7), &progress)?;
+        return told(args, env, measured, &progress);
+    }
     let rig = if args.here {
         Rig::here(env, name)?
     } else {
@@ -82,7 +89,7 @@ pub fn run(args: &BenchArgs, env: &Environment, name: &LabName) -> Result<ExitCo
     let measured = match args.bench {
         Name::Cni => cni::run(&rig, args.rounds.unwrap_or(200), &progress),
         Name::Datapath => datapath::run(&rig, args.rounds.unwrap_or(15), &progress),
-        Name::Services | Name::Policy => Ok(Vec::new()),
+        Name::Services | Name::Policy | Name::Dns => Ok(Vec::new()),
     };
     let taken_down = rig.close();
     let measured = measured?;

@@ -13,11 +13,14 @@ pub mod answer;
 pub mod connect;
 pub mod dial;
 pub mod dns;
+pub mod echo;
 pub mod flow;
 pub mod frames;
+pub mod lookup;
 pub mod packet_socket;
 pub mod pause;
 pub mod pingpong;
+pub mod questions;
 pub mod serve;
 pub mod sniff;
 pub mod spoof;
@@ -46,7 +49,13 @@ pub enum Role {
     /// Numbered packets: send them, or receive them and say which were lost.
     #[command(subcommand)]
     Probe(flow::Role),
-    /// Ask a DNS server one question over UDP; the C library's resolver is not used.
+    /// Send datagrams back as they come.
+    Echo(echo::Args),
+    /// Look a name up as a program does, with resolv.conf.
+    Lookup(lookup::Args),
+    /// Ask a DNS server all the time, each question once more where no answer comes, and count.
+    Questions(questions::Args),
+    /// Ask a DNS server one question; the C library's resolver is not used.
     Resolve(dns::Args),
     /// Send forged packets from here and count them.
     Spoof(spoof::Args),
@@ -66,6 +75,9 @@ pub fn run(cli: &Cli) -> ExitCode {
         Role::Connect(args) => connect::run(args),
         Role::Dial(args) => dial::run(args),
         Role::Probe(role) => flow::run(role),
+        Role::Echo(args) => echo::run(args).map(|()| true),
+        Role::Lookup(args) => lookup::run(args),
+        Role::Questions(args) => questions::run(args),
         Role::Resolve(args) => dns::run(args),
         Role::Spoof(args) => spoof::run(args),
         Role::Sniff(args) => sniff::run(args),

@@ -45,3 +45,22 @@ pub fn enter(pid: i32) -> Result<()> {
     setns(mount.as_fd(), CloneFlags::CLONE_NEWNS)?;
     Ok(())
 }
+
+/// Runs `work` on a thread in the place's network namespace alone: it may start further threads, and sees the machine's
+/// own processes.
+///
+/// # Errors
+/// When it cannot be entered, or what `work` says.
+pub fn in_network<T: Send>(place: &Place, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    let path = format!("/proc/{}/ns/net", place.pid());
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            let network = File::open(&path).with_context(|| format!("failed to open {path}"))?;
+            setns(network.as_fd(), CloneFlags::CLONE_NEWNET)?;
+            work()
+        });
+        thread
+            .join()
+            .unwrap_or_else(|_| Err(anyhow!("the thread in {} panicked", place.name())))
+    })
+}

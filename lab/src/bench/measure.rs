@@ -138,6 +138,7 @@ impl Report {
             Name::Datapath => "datapath",
             Name::Services => "services",
             Name::Policy => "policy",
+            Name::Dns => "dns",
         };
         Self {
             name: name.to_owned(),

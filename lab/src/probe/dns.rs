@@ -1,7 +1,8 @@
-//! One DNS question over UDP (RFC 1035), written and read here, so that no resolver of the C library
+//! One DNS question over UDP or TCP (RFC 1035), written and read here, so that no resolver of the C library
 //! and no cache stands between the question and what is shown.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::io::{Read, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
@@ -16,12 +17,15 @@ pub struct Args {
     /// The server, with a port where it is not 53.
     #[arg(long, value_parser = server)]
     pub server: SocketAddr,
-    /// A or AAAA.
+    /// A, AAAA, PTR or SRV.
     #[arg(long = "type", value_enum, default_value_t = Kind::A)]
     pub kind: Kind,
     /// How long to wait for the answer.
     #[arg(long, default_value = "2s", value_parser = super::duration)]
     pub timeout: Duration,
+    /// Over TCP.
+    #[arg(long)]
+    pub tcp: bool,
 }
 
 /// The type of record.
@@ -33,6 +37,12 @@ pub enum Kind {
     /// IPv6 addresses.
     #[value(name = "AAAA")]
     Aaaa,
+    /// The name of an address.
+    #[value(name = "PTR")]
+    Ptr,
+    /// Ports and hosts of a service.
+    #[value(name = "SRV")]
+    Srv,
 }
 
 /// What came back.
@@ -42,6 +52,9 @@ pub struct Resolved {
     pub rcode: String,
     /// Addresses in the answer section, of the type asked for.
     pub addresses: Vec<IpAddr>,
+    /// Records of the answer section of the type asked for, as text.
+    #[serde(default)]
+    pub records: Vec<String>,
     /// Microseconds until the answer or the failure.
     pub microseconds: u64,
     /// Why there is no answer.
@@ -71,8 +84,17 @@ pub fn run(args: &Args) -> Result<bool, Error> {
         ))
     })?;
     let start = Instant::now();
-    let mut resolved = match exchange(args, &question) {
-        Ok(answer) => read(&answer, id, args.kind).unwrap_or_else(|| Resolved {
+    let answer = exchange(args.server, args.tcp, args.timeout, &question);
+    let mut resolved = outcome(answer, id, args.kind);
+    resolved.microseconds = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
+    super::print(&resolved);
+    Ok(!resolved.records.is_empty())
+}
+
+/// What an exchange has led to.
+pub(super) fn outcome(answer: std::io::Result<Vec<u8>>, id: u16, kind: Kind) -> Resolved {
+    match answer {
+        Ok(answer) => read(&answer, id, kind).unwrap_or_else(|| Resolved {
             error: Some("the answer is malformed".to_owned()),
             ..Resolved::default()
         }),
@@ -80,21 +102,27 @@ pub fn run(args: &Args) -> Result<bool, Error> {
             error: Some(error.to_string()),
             ..Resolved::default()
         },
-    };
-    resolved.microseconds = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
-    super::print(&resolved);
-    Ok(!resolved.addresses.is_empty())
+    }
 }
 
-fn exchange(args: &Args, question: &[u8]) -> std::io::Result<Vec<u8>> {
-    let any = if args.server.is_ipv4() {
+/// Sends a question and waits for what comes back.
+pub(super) fn exchange(
+    server: SocketAddr,
+    tcp: bool,
+    timeout: Duration,
+    question: &[u8],
+) -> std::io::Result<Vec<u8>> {
+    if tcp {
+        return over_tcp(server, timeout, question);
+    }
+    let any = if server.is_ipv4() {
         "0.0.0.0:0"
     } else {
         "[::]:0"
     };
     let socket = UdpSocket::bind(any)?;
-    socket.connect(args.server)?;
-    socket.set_read_timeout(Some(args.timeout))?;
+    socket.connect(server)?;
+    socket.set_read_timeout(Some(timeout))?;
     socket.send(question)?;
     let mut buffer = vec![0; 4096];
     let length = socket.recv(&mut buffer)?;
@@ -102,14 +130,30 @@ fn exchange(args: &Args, question: &[u8]) -> std::io::Result<Vec<u8>> {
     Ok(buffer)
 }
 
+fn over_tcp(server: SocketAddr, timeout: Duration, question: &[u8]) -> std::io::Result<Vec<u8>> {
+    let mut stream = TcpStream::connect_timeout(&server, timeout)?;
+    stream.set_read_timeout(Some(timeout))?;
+    stream.set_write_timeout(Some(timeout))?;
+    let length = u16::try_from(question.len()).unwrap_or(u16::MAX);
+    stream.write_all(&[&length.to_be_bytes(), question].concat())?;
+    let mut length = [0; 2];
+    stream.read_exact(&mut length)?;
+    let mut buffer = vec![0; usize::from(u16::from_be_bytes(length))];
+    stream.read_exact(&mut buffer)?;
+    Ok(buffer)
+}
+
 fn code(kind: Kind) -> u16 {
     match kind {
         Kind::A => 1,
         Kind::Aaaa => 28,
+        Kind::Ptr => 12,
+        Kind::Srv => 33,
     }
 }
 
-fn question(id: u16, name: &str, kind: Kind) -> Option<Vec<u8>> {
+/// A question as it is sent; none for what is no name.
+pub(super) fn question(id: u16, name: &str, kind: Kind) -> Option<Vec<u8>> {
     let name = name.strip_suffix('.').unwrap_or(name);
     let mut bytes = id.to_be_bytes().to_vec();
     // Recursion desired, one question.
@@ -136,19 +180,30 @@ fn read(bytes: &[u8], id: u16, kind: Kind) -> Option<Resolved> {
     for _ in 0..word(4)? {
         at = skip_name(bytes, at)? + 4;
     }
-    let mut addresses = Vec::new();
+    let (mut addresses, mut records) = (Vec::new(), Vec::new());
     for _ in 0..word(6)? {
         at = skip_name(bytes, at)?;
         let (found, length) = (word(at)?, usize::from(word(at + 8)?));
         let data = bytes.get(at + 10..at + 10 + length)?;
         if found == code(kind) {
-            addresses.extend(address(data));
+            addresses.extend(address(data).filter(|_| matches!(kind, Kind::A | Kind::Aaaa)));
+            records.push(match kind {
+                Kind::A | Kind::Aaaa => address(data)?.to_string(),
+                Kind::Ptr => name_at(bytes, at + 10)?,
+                Kind::Srv => {
+                    let numbers = [word(at + 10)?, word(at + 12)?, word(at + 14)?];
+                    let [priority, weight, port] = numbers;
+                    let target = name_at(bytes, at + 16)?;
+                    format!("{priority} {weight} {port} {target}")
+                }
+            });
         }
         at += 10 + length;
     }
     Some(Resolved {
         rcode: rcode(word(2)? & 0xf),
         addresses,
+        records,
         ..Resolved::default()
     })
 }
@@ -157,6 +212,28 @@ fn address(data: &[u8]) -> Option<IpAddr> {
     let v4 = <[u8; 4]>::try_from(data).map(|bytes| IpAddr::V4(Ipv4Addr::from(bytes)));
     v4.or_else(|_| <[u8; 16]>::try_from(data).map(|bytes| IpAddr::V6(Ipv6Addr::from(bytes))))
         .ok()
+}
+
+/// A name as text, with a dot at its end.
+fn name_at(bytes: &[u8], mut at: usize) -> Option<String> {
+    let mut text = String::new();
+    // More labels than a name can have: pointers in a circle.
+    for _ in 0..128 {
+        match *bytes.get(at)? {
+            0 if text.is_empty() => return Some(".".to_owned()),
+            0 => return Some(text),
+            pointer if pointer & 0xc0 == 0xc0 => {
+                at = usize::from(u16::from_be_bytes([pointer & 0x3f, *bytes.get(at + 1)?]));
+            }
+            length => {
+                let label = bytes.get(at + 1..at + 1 + usize::from(length))?;
+                text += &String::from_utf8_lossy(label);
+                text.push('.');
+                at += 1 + usize::from(length);
+            }
+        }
+    }
+    None
 }
 
 /// The position behind a name that may end in a pointer.
@@ -194,6 +271,20 @@ mod tests {
         assert_eq!(resolved.addresses, ["192.0.2.1".parse::<IpAddr>().unwrap()]);
         assert_eq!(read(&bytes, 8, Kind::A), None);
         assert_eq!(read(&bytes[..bytes.len() - 1], 7, Kind::A), None);
+    }
+
+    #[test]
+    fn names_in_answers_are_read_and_circles_are_none() {
+        let mut bytes = question(7, "a.example.", Kind::Ptr).unwrap();
+        bytes[2] = 0x81;
+        bytes[7] = 1;
+        bytes.extend([0xc0, 12, 0, 12, 0, 1, 0, 0, 0, 5, 0, 4, 1, b'b', 0xc0, 14]);
+        let resolved = read(&bytes, 7, Kind::Ptr).unwrap();
+        assert_eq!(resolved.records, ["b.example."]);
+        assert!(resolved.addresses.is_empty());
+        let at = bytes.len() - 2;
+        bytes[at + 1] = u8::try_from(at - 2).unwrap();
+        assert_eq!(read(&bytes, 7, Kind::Ptr), None);
     }
 
     #[test]

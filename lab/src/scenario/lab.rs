@@ -162,6 +162,8 @@ impl Lab {
             Capability::Services => options.kube_proxy.map(|mode| {
                 format!("it is about Weftnet's services, and kube-proxy ({mode:?}) runs")
             }),
+            Capability::Dns => (!options.weft_dns)
+                .then(|| "it is about Weftnet's DNS, which is not here".to_owned()),
             Capability::NodeExec | Capability::Outside => None,
         })
     }

@@ -12,10 +12,12 @@ use crate::state::ProxyMode;
 
 mod churn;
 mod dial;
+mod questions;
 
 pub use super::number::{Count, Pause, Text};
 pub use churn::{Churn, ChurnFault};
 pub use dial::Dial;
+pub use questions::Questions;
 
 /// One scenario: what a cluster promises, and how to find out.
 #[derive(Deserialize, Serialize, JsonSchema, Clone, Debug)]
@@ -75,6 +77,8 @@ pub enum Capability {
     Outside,
     /// Weftnet serves Services.
     Services,
+    /// Weftnet serves DNS.
+    Dns,
 }
 
 /// In which set a scenario is.
@@ -208,6 +212,9 @@ pub struct Always {
     /// Connections that are opened, and held open, all the time.
     #[serde(default)]
     pub dials: Vec<Dial>,
+    /// DNS questions that are asked all the time; each must be answered, at the second attempt at the latest.
+    #[serde(default)]
+    pub questions: Vec<Questions>,
     /// No two pods of the cluster have an address in common: asked of the API and of each pod's own interfaces.
     #[serde(default = "yes")]
     pub unique_addresses: bool,
@@ -282,6 +289,8 @@ pub enum Step {
     Connect(Connect),
     /// Open many connections to a Service.
     Dial(Dial),
+    /// Ask a DNS server a number of questions.
+    Questions(Questions),
     /// Run a program in the network of a pod, a node or the outside world.
     Exec(Exec),
     /// Processes run on a node, or have ended.

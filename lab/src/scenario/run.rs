@@ -73,6 +73,9 @@ async fn whole(stage: &mut Stage<'_>) -> Result<()> {
     let dials = step::dial::start(stage, &scenario.always.dials, None)
         .await
         .context("always.dials")?;
+    let questions = step::questions::start(stage, &scenario.always.questions, None)
+        .await
+        .context("always.questions")?;
     let endpoints =
         Endpoints::watch(stage.lab, &stage.namespace, &scenario.always.endpoints).await?;
     let mut result = step::all(stage, &scenario.steps).await;
@@ -82,6 +85,10 @@ async fn whole(stage: &mut Stage<'_>) -> Result<()> {
     for dialling in dials {
         let judged = step::dial::finish(stage, dialling).await;
         result = with(result, judged.context("always.dials"));
+    }
+    for asking in questions {
+        let judged = step::questions::finish(stage, asking).await;
+        result = with(result, judged.context("always.questions"));
     }
     result?;
     for control in &scenario.controls {

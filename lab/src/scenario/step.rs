@@ -16,6 +16,7 @@ mod exec;
 mod expect;
 mod fault;
 pub mod flow;
+pub mod questions;
 mod spoof;
 mod unique;
 
@@ -60,6 +61,7 @@ pub async fn one(stage: &mut Stage<'_>, step: &Step) -> Result<()> {
         Step::Event(what) => expect::event(stage, what).await,
         Step::Connect(what) => connect::run(stage, what).await,
         Step::Dial(what) => dial::step(stage, what).await,
+        Step::Questions(what) => questions::step(stage, what).await,
         Step::Exec(what) => exec::run(stage, what).await,
         Step::Processes(what) => fault::processes(stage, what).await,
         Step::Probe(what) => flow::step(stage, what).await,
@@ -102,6 +104,7 @@ pub fn title(step: &Step) -> String {
         Step::Event(what) => format!("event {}", what.reason.as_deref().unwrap_or(&what.message)),
         Step::Connect(what) => format!("connect {} to {}", what.from, what.to),
         Step::Dial(what) => format!("dial {} from {}", what.to, what.from),
+        Step::Questions(what) => format!("questions for {} from {}", what.name, what.from),
         Step::Exec(what) => format!("exec {} in {}", what.command.join(" "), what.place),
         Step::Processes(what) => format!("processes {}", what.process),
         Step::Probe(what) => format!("probe {} to {}", what.from, what.to),
