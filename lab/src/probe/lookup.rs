@@ -75,8 +75,9 @@ impl ResolvConf {
                     .extend(words.filter_map(|word| word.parse::<IpAddr>().ok())),
                 Some("search") => this.search = words.map(str::to_owned).collect(),
                 Some("options") => {
-                    let ndots = words.filter_map(|word| word.strip_prefix("ndots:")?.parse().ok());
-                    this.ndots = ndots.last().unwrap_or(this.ndots);
+                    let mut ndots =
+                        words.filter_map(|word| word.strip_prefix("ndots:")?.parse().ok());
+                    this.ndots = ndots.next_back().unwrap_or(this.ndots);
                 }
                 _ => {}
             }
