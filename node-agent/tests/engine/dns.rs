@@ -69,11 +69,11 @@ impl Rig {
         }
     }
 
-    fn from_pod(&self) -> Vec<Option<(String, IpAddr)>> {
+    fn asked_by_pod(&self) -> Vec<Option<(String, IpAddr)>> {
         answers(self.client.namespace())
     }
 
-    fn from_node(&self) -> Vec<Option<(String, IpAddr)>> {
+    fn asked_by_node(&self) -> Vec<Option<(String, IpAddr)>> {
         answers(&self.node.namespace)
     }
 
@@ -206,21 +206,21 @@ fn all_by(answers: &[Option<(String, IpAddr)>], name: &str) -> bool {
 fn questions_stay_on_the_node_while_its_server_answers() {
     let rig = Rig::new();
     eventually("the endpoints of the Service answer", || {
-        all_by(&rig.from_pod(), "central") && all_by(&rig.from_node(), "central")
+        all_by(&rig.asked_by_pod(), "central") && all_by(&rig.asked_by_node(), "central")
     });
     assert_eq!(rig.locals(), "");
     let before = rig.tracked();
-    assert!(all_by(&rig.from_pod(), "central"));
+    assert!(all_by(&rig.asked_by_pod(), "central"));
     assert!(
         rig.tracked() > before,
         "the control: what is translated is tracked"
     );
     rig.node.send(Input::Dns(true));
-    eventually("the node answers", || all_by(&rig.from_pod(), "node"));
-    assert!(all_by(&rig.from_node(), "node"));
+    eventually("the node answers", || all_by(&rig.asked_by_pod(), "node"));
+    assert!(all_by(&rig.asked_by_node(), "node"));
     let before = rig.tracked();
     let seen: Vec<IpAddr> = rig
-        .from_pod()
+        .asked_by_pod()
         .into_iter()
         .flatten()
         .map(|(_, from)| from)
@@ -231,7 +231,7 @@ fn questions_stay_on_the_node_while_its_server_answers() {
         "the client's own addresses"
     );
     let seen: Vec<String> = rig
-        .from_node()
+        .asked_by_node()
         .into_iter()
         .flatten()
         .map(|(_, from)| from.to_string())
@@ -244,7 +244,7 @@ fn questions_stay_on_the_node_while_its_server_answers() {
     assert!(rig.tracked() <= before, "nothing is tracked");
     rig.node.send(Input::Dns(false));
     eventually("the endpoints answer again", || {
-        all_by(&rig.from_pod(), "central") && all_by(&rig.from_node(), "central")
+        all_by(&rig.asked_by_pod(), "central") && all_by(&rig.asked_by_node(), "central")
     });
     assert_eq!(rig.locals(), "");
 }
@@ -288,14 +288,14 @@ fn a_client_that_asks_again_misses_no_answer_when_it_goes_back_and_forth() {
 fn a_restart_keeps_what_there_is_until_the_server_is_heard() {
     let mut rig = Rig::new();
     rig.node.send(Input::Dns(true));
-    eventually("the node answers", || all_by(&rig.from_pod(), "node"));
+    eventually("the node answers", || all_by(&rig.asked_by_pod(), "node"));
     let locals = rig.locals();
     assert!(locals.contains(V4) && locals.contains(V6), "{locals}");
     rig.node.stop();
-    assert!(all_by(&rig.from_pod(), "node"), "without an agent");
+    assert!(all_by(&rig.asked_by_pod(), "node"), "without an agent");
     rig.node.restart();
     assert!(
-        all_by(&rig.from_pod(), "node"),
+        all_by(&rig.asked_by_pod(), "node"),
         "before the server is heard"
     );
     assert_eq!(rig.locals(), locals);
@@ -305,7 +305,7 @@ fn a_restart_keeps_what_there_is_until_the_server_is_heard() {
         .for_each(|object| tell(&rig.node, object));
     rig.node.send(Input::Dns(false));
     eventually("the endpoints answer", || {
-        all_by(&rig.from_pod(), "central")
+        all_by(&rig.asked_by_pod(), "central")
     });
     rig.node.restart();
     assert_eq!(rig.locals(), "");
