@@ -418,6 +418,7 @@ impl Statement {
             | Self::Match(_)
             | Self::Masquerade { .. }
             | Self::Notrack
+            | Self::SetLabel(_)
             | Self::Counter
             | Self::Verdict(_)
             | Self::Reject(_)

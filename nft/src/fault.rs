@@ -187,8 +187,12 @@ impl Faults<'_> {
             Statement::Dnat { family, to } => self.dnat(at, *family, to),
             Statement::Verdict(verdict) => self.verdict(at, verdict),
             Statement::Unknown(what) => self.add(at, format!("{what} is unknown: leave it out")),
+            Statement::SetLabel(bit) if *bit > 127 => {
+                self.add(at, format!("label {bit} is beyond the last, 127"));
+            }
             Statement::Masquerade { fully_random: _ }
             | Statement::Notrack
+            | Statement::SetLabel(_)
             | Statement::Counter
             | Statement::Reject(_) => {}
         }

@@ -20,6 +20,8 @@ pub(crate) enum Load {
 
 /// `NFT_META_PRIORITY`
 pub(crate) const META_PRIORITY: u32 = 2;
+/// `NFT_CT_LABELS`
+pub(crate) const CT_LABELS: u32 = 13;
 /// `IP_CT_DIR_ORIGINAL`
 const ORIGINAL: u8 = 0;
 const NETWORK: u32 = NFT_PAYLOAD_NETWORK_HEADER;
@@ -59,7 +61,7 @@ const LOADS: [(Field, Load); 35] = [
     (Field::CtProtocol, Load::Ct(10, None)),
     (Field::CtOriginalProtoSrc, Load::Ct(11, Some(ORIGINAL))),
     (Field::CtOriginalProtoDst, Load::Ct(12, Some(ORIGINAL))),
-    (Field::CtLabel, Load::Ct(13, None)),
+    (Field::CtLabel, Load::Ct(CT_LABELS, None)),
     (Field::FibDaddrType, Load::FibDaddrType),
 ];
 

@@ -64,6 +64,9 @@ pub enum Statement {
     },
     /// Exempts the packet from connection tracking.
     Notrack,
+    /// Sets a bit of the label of the packet's connection. Entries of connections have room for labels only
+    /// while some rule sets one.
+    SetLabel(u8),
     /// Counts packets and bytes. The counts are the kernel's and no part of the model.
     Counter,
     /// Ends the rule.
@@ -426,6 +429,7 @@ impl Statement {
             | Self::SetPriority(Class::Literal(_))
             | Self::Masquerade { .. }
             | Self::Notrack
+            | Self::SetLabel(_)
             | Self::Counter
             | Self::Verdict(_)
             | Self::Reject(_)
@@ -449,6 +453,7 @@ impl Statement {
             | Self::SetPriority(Class::Literal(_))
             | Self::Masquerade { .. }
             | Self::Notrack
+            | Self::SetLabel(_)
             | Self::Counter
             | Self::Verdict(_)
             | Self::Reject(_)

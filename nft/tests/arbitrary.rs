@@ -240,6 +240,7 @@ fn rule(chain: u8, (what, with): (u8, u8), table: &Table) -> Option<Rule> {
         15 => Statement::SetPriority(Class::Literal(u32::from(with) << 16 | 1)),
         16 => remember(has(13)?, with),
         17 => notice(has(14)?, with),
+        18 if with == 3 => Statement::SetLabel(82),
         number => comparison(number, with),
     };
     let statements = match first {

@@ -191,6 +191,10 @@ fn chains() -> BTreeMap<String, Chain> {
             "reroute",
             Chain::base(ChainKind::Route, Hook::Output, -5, Policy::Accept).with_rules([
                 Rule::new([Statement::is(Field::ThSport, port(53)), Statement::Notrack]),
+                Rule::new([
+                    Statement::is(Field::ThSport, port(54)),
+                    Statement::SetLabel(82),
+                ]),
             ]),
         ),
     ];

@@ -167,7 +167,7 @@ fn is_echo(packet: &Packet) -> bool {
 
 /// Ends and events that random tables must bring about.
 const ENDS: [&str; 5] = ["delivered", "sent", "dropped", "rejected", "unroutable"];
-const EVENTS: [&str; 17] = [
+const EVENTS: [&str; 18] = [
     "tracked",
     "routed",
     "policy",
@@ -182,6 +182,7 @@ const EVENTS: [&str; 17] = [
     "masquerade",
     "other family",
     "notrack",
+    "labelled",
     "carries",
     "verdict",
     "dynamic set",
@@ -216,6 +217,7 @@ fn kind(event: &Event<'_>) -> &'static str {
         Event::Masquerade(_) => "masquerade",
         Event::OtherFamily => "other family",
         Event::Notrack => "notrack",
+        Event::Labelled(_) => "labelled",
         Event::Updated(_) | Event::Unchanged(_) => "dynamic set",
         Event::Carries(_) => "carries",
         Event::Verdict(_) => "verdict",

@@ -10,7 +10,7 @@ use ipnet::IpNet;
 
 use super::object::data_value;
 use super::set;
-use crate::field::{Load, META_PRIORITY, Presumed};
+use crate::field::{CT_LABELS, Load, META_PRIORITY, Presumed};
 use crate::uapi::*;
 use crate::wire::{Attributes, text};
 use crate::{
@@ -89,6 +89,7 @@ impl Rule<'_> {
                 );
                 self.load(data.be32(NFTA_PAYLOAD_DREG)?, load)
             }
+            "ct" if data.get(NFTA_CT_SREG).is_some() => self.set_label(data),
             "ct" => {
                 let direction = match data.get(NFTA_CT_DIRECTION) {
                     None => None,
@@ -255,6 +256,18 @@ impl Rule<'_> {
             Loaded::Field(_) | Loaded::Masked(..) => return None,
         };
         self.push(Statement::SetPriority(class))
+    }
+
+    fn set_label(&mut self, data: &Attributes<'_>) -> Option<()> {
+        (data.be32(NFTA_CT_KEY)? == CT_LABELS).then_some(())?;
+        let source = place(data.be32(NFTA_CT_SREG)?)?;
+        let Loaded::Data(value) = self.registers.get(&source)? else {
+            return None;
+        };
+        let Value::CtLabel(bit) = bytes::value(Type::CtLabel, value)? else {
+            return None;
+        };
+        self.push(Statement::SetLabel(bit))
     }
 
     fn dynamic(&mut self, data: &Attributes<'_>) -> Option<()> {

@@ -113,6 +113,7 @@ impl<'t> Walk<'t> {
             | Statement::Dynamic { .. }
             | Statement::Masquerade { .. }
             | Statement::Notrack
+            | Statement::SetLabel(_)
             | Statement::Counter
             | Statement::Reject(_)
             | Statement::Unknown(_) => {}

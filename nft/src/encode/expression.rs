@@ -9,7 +9,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::{EncodeError, Messages, bounded_comment, set};
-use crate::field::{Load, META_PRIORITY, Presumed};
+use crate::field::{CT_LABELS, Load, META_PRIORITY, Presumed};
 use crate::uapi::*;
 use crate::wire::{self, Writer};
 use crate::{
@@ -77,6 +77,7 @@ impl Messages<'_> {
                 }
             }),
             Statement::Notrack => expression(w, "notrack", |_| {}),
+            Statement::SetLabel(bit) => set_label(w, *bit),
             Statement::Counter => expression(w, "counter", |_| {}),
             Statement::Verdict(verdict) => expression(w, "immediate", |w| {
                 w.be32(NFTA_IMMEDIATE_DREG, VERDICT_REGISTER);
@@ -121,7 +122,13 @@ impl Messages<'_> {
                 mask(w, &netmask(*net));
                 compare(w, number, &bytes::of(&net.network().into()));
             }
-            Right::Range(first, last) => range(w, number, first, last),
+            Right::Range(first, last) => {
+                // The kernel compares bytes, so numbers of the host's order have none.
+                if !field.kind().is_big_endian() {
+                    return Err(EncodeError::NotARange(comparison.to_string()));
+                }
+                range(w, number, first, last);
+            }
             Right::AnyOf(values) => {
                 if values.is_empty() {
                     return Err(empty());
@@ -286,6 +293,14 @@ fn set_priority(w: &mut Writer, class: &Class) -> Result<(), EncodeError> {
         w.be32(NFTA_META_SREG, register(0));
     });
     Ok(())
+}
+
+fn set_label(w: &mut Writer, bit: u8) {
+    immediate(w, register(0), &bytes::of(&Value::CtLabel(bit)));
+    expression(w, "ct", |w| {
+        w.be32(NFTA_CT_KEY, CT_LABELS);
+        w.be32(NFTA_CT_SREG, register(0));
+    });
 }
 
 /// The data stand behind the key.

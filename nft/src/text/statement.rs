@@ -43,6 +43,7 @@ impl Display for Statement {
                 "masquerade"
             }),
             Self::Notrack => f.write_str("notrack"),
+            Self::SetLabel(bit) => write!(f, "ct label set {bit}"),
             Self::Counter => f.write_str("counter"),
             Self::Verdict(verdict) => verdict.fmt(f),
             Self::Reject(reject) => write!(f, "reject with {reject}"),

@@ -217,6 +217,7 @@ impl<'t> Rules<'_, 't> {
                 return self.change(flight, place, &change);
             }
             Statement::Notrack => flight.notrack(),
+            Statement::SetLabel(bit) => flight.label(*bit),
             Statement::Counter => return vec![(flight, Onward::On)],
             Statement::Verdict(verdict) => (Event::Verdict(verdict.clone()), Onward::by(verdict)),
             Statement::Reject(reject) => flight.reject(*reject),

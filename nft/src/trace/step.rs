@@ -75,6 +75,8 @@ pub enum Event<'t> {
     OtherFamily,
     /// The packet is exempt from tracking.
     Notrack,
+    /// This bit of its connection's label is set.
+    Labelled(u8),
     /// An element of a dynamic set was added or deleted, or its time starts anew.
     Updated(Update),
     /// A dynamic set did not change: it is full, or the element was there, or was not.
@@ -129,6 +131,7 @@ impl Step<'_> {
             | Event::Dnat(_)
             | Event::Masquerade(_)
             | Event::Notrack
+            | Event::Labelled(_)
             | Event::Updated(_)
             | Event::Unchanged(_)
             | Event::Carries(_)
@@ -145,6 +148,7 @@ impl Step<'_> {
             Event::Carries(_)
             | Event::Updated(_)
             | Event::Notrack
+            | Event::Labelled(_)
             | Event::Dnat(_)
             | Event::Masquerade(_)
             | Event::Verdict(_)

@@ -418,6 +418,7 @@ fn action(tape: &mut Tape<'_>, kind: Kind, hook: Option<Hook>) -> Statement {
             fully_random: tape.is(2),
         },
         (Kind::Raw, 0..=4) => Statement::Notrack,
+        (Kind::Filter, 1) => Statement::SetLabel(tape.of(&[5, 82])),
         (Kind::Filter, 0) if hook != Some(Hook::Prerouting) && hook != Some(Hook::Postrouting) => {
             Statement::Reject(tape.of(&[
                 Reject::TcpReset,

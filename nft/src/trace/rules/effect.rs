@@ -77,4 +77,16 @@ impl<'t> Flight<'t> {
         }
         (Event::Notrack, Onward::On)
     }
+
+    /// Sets a bit of the label of the packet's connection; without one nothing is there to label.
+    pub(super) fn label(&mut self, bit: u8) -> (Event<'t>, Onward) {
+        let Some(connection) = self.attached.connection_mut() else {
+            return (
+                Event::Unchanged("the packet has no connection here"),
+                Onward::On,
+            );
+        };
+        connection.label |= 1_u128.checked_shl(u32::from(bit)).unwrap_or(0);
+        (Event::Labelled(bit), Onward::On)
+    }
 }

@@ -89,6 +89,7 @@ fn looked_up(statement: &Statement) -> (&[Field], &str) {
         | Statement::Masquerade { .. }
         | Statement::SetPriority(Class::Literal(_))
         | Statement::Notrack
+        | Statement::SetLabel(_)
         | Statement::Counter
         | Statement::Verdict(_)
         | Statement::Reject(_)
@@ -154,6 +155,7 @@ impl Display for Event<'_> {
             Self::Masquerade(None) => f.write_str("the node has no address to give: dropped"),
             Self::OtherFamily => f.write_str("the packet is of the other network protocol"),
             Self::Notrack => f.write_str("exempt from connection tracking"),
+            Self::Labelled(bit) => write!(f, "the connection has label {bit}"),
             Self::Unchanged(why) => f.write_str(why),
             Self::Carries(class) => write!(f, "carries {}", Value::ClassId(*class)),
             Self::Updated(update) => updated(f, update),
