@@ -20,8 +20,9 @@ mod program;
 mod selector;
 mod state;
 
+pub use batches::Repair;
 pub use bulk::{Bulk, Default, Direction, Elements, Form};
-pub use code::{ANYBODY, FIRST_IDENTITY, LAST_IDENTITY, STRANGERS};
+pub use code::{ANYBODY, STRANGERS};
 pub use object::{
     Action, Network, Peer, PodPort, Pods, Policy, PolicyKind, PolicyName, PortMatch, Rule, Tier,
 };

@@ -3,6 +3,7 @@
 mod cost;
 mod findings;
 mod oracle;
+mod sequences;
 mod suite;
 
 use weft_core::policy::conformance::{Combined, Judge, Node, Row, Step};
@@ -47,6 +48,11 @@ fn the_oracle_would_see_a_wrong_row() {
         !oracle::allows(&step.world, row, family)
     });
     assert!(wrong.len() >= step.rows.len());
+}
+
+#[test]
+fn the_chains_are_such_as_the_kernel_takes_them() {
+    assert_eq!(Node::new("n1").table().faults(), []);
 }
 
 fn nodes(step: &Step) -> Vec<Node> {

@@ -18,14 +18,13 @@ use super::masquerade::{destination, source};
 use super::nat::clear;
 use super::{Fact, UnitPlan};
 use crate::names;
-use crate::policy::{
-    ANYBODY, Bulk, Default, Direction, FIRST_IDENTITY, Form, LAST_IDENTITY, STRANGERS,
-};
+use crate::policy::{ANYBODY, Bulk, Default, Direction, Form, STRANGERS};
 use crate::view::{Family, NodeView};
 
 /// Priority of filters (`filter`).
 const FILTER: i32 = 0;
 const CLEAR: &str = "judged";
+const LABELS: &str = "connection-labels";
 
 /// The chains and sets, while this node enforces policies.
 pub(super) fn chains(view: &NodeView, plan: &mut UnitPlan) {
@@ -39,12 +38,14 @@ pub(super) fn chains(view: &NodeView, plan: &mut UnitPlan) {
     plan.add(Fact::Chain("policy-input".to_owned(), input()));
     for way in Direction::ALL {
         plan.add(Fact::Chain(peer_chain(way), peer(way)));
+        plan.add(Fact::Chain(network_chain(way), network(way)));
         for rest in Default::ALL {
             plan.add(Fact::Chain(chain_name(way, rest), judge(way, rest)));
         }
     }
     let judged = Chain::regular([Rule::new([clear()])]);
     plan.add(Fact::Chain(CLEAR.to_owned(), judged));
+    plan.add(Fact::Chain(LABELS.to_owned(), labels()));
 }
 
 fn forward() -> Chain {
@@ -99,47 +100,46 @@ fn to_judge(way: Direction, rest: Default) -> Rule {
 
 /// Finds the class of the other side.
 fn peer(way: Direction) -> Chain {
-    let address = |family| match way {
-        Direction::Out => destination(family),
-        Direction::In => source(family),
-    };
+    let address = |family| address(way, family);
     let carry = |key, map: Bulk| {
         Statement::SetPriority(Class::Map {
             key: vec![key],
             map: map.name(),
         })
     };
-    let strangers = Value::ClassId(STRANGERS);
     let identities =
         Family::ALL.map(|family| Rule::new([carry(address(family), Bulk::Identities(family))]));
-    let class = Rule::new([carry(Field::Priority, Bulk::Classes)]);
-    let identity = Right::Range(
-        Value::ClassId(FIRST_IDENTITY),
-        Value::ClassId(LAST_IDENTITY),
-    );
-    let without = Rule::new([
-        Statement::compare(Field::Priority, Operator::Eq, identity),
-        Statement::Counter,
-        Statement::Verdict(Verdict::Drop),
-    ])
-    .with_comment("an identity whose class is being replaced");
     let nobody = Rule::new([
         Statement::is(Field::Priority, Value::ClassId(0)),
-        Statement::SetPriority(Class::Literal(STRANGERS)),
+        Statement::goto(network_chain(way)),
     ])
     .with_comment("nobody who is known");
-    let networks = Family::ALL.map(|family| {
-        Rule::new([
-            Statement::is(Field::Priority, strangers.clone()),
-            carry(address(family), Bulk::Networks(family)),
-        ])
-    });
+    let class = Rule::new([
+        carry(Field::Priority, Bulk::Classes),
+        Statement::Verdict(Verdict::Return),
+    ]);
+    let without = Rule::new([Statement::Counter, Statement::Verdict(Verdict::Drop)])
+        .with_comment("an identity whose class is being replaced");
     let rules = [Rule::new([clear()])].into_iter();
-    let rules = rules
-        .chain(identities)
-        .chain([class, without, nobody])
-        .chain(networks);
-    Chain::regular(rules)
+    Chain::regular(rules.chain(identities).chain([nobody, class, without]))
+}
+
+/// Finds the class of an address that no pod or node has.
+fn network(way: Direction) -> Chain {
+    let strangers = Rule::new([Statement::SetPriority(Class::Literal(STRANGERS))]);
+    let networks = Family::ALL.map(|family| {
+        let map = Bulk::Networks(family).name();
+        let key = vec![address(way, family)];
+        Rule::new([Statement::SetPriority(Class::Map { key, map })])
+    });
+    Chain::regular([strangers].into_iter().chain(networks))
+}
+
+/// The chain that holds the room for labels: no packet comes here.
+fn labels() -> Chain {
+    let label = Rule::new([Statement::SetLabel(names::REVOKED_LABEL)]);
+    Chain::regular([label])
+        .with_comment("unused: with it, entries of connections have room for labels")
 }
 
 /// Looks a connection up in the lists, for the other side's class and for everybody.
@@ -198,6 +198,21 @@ fn link(way: Direction) -> Field {
     match way {
         Direction::Out => Field::Iif,
         Direction::In => Field::Oif,
+    }
+}
+
+/// The address of the other side.
+fn address(way: Direction, family: Family) -> Field {
+    match way {
+        Direction::Out => destination(family),
+        Direction::In => source(family),
+    }
+}
+
+fn network_chain(way: Direction) -> String {
+    match way {
+        Direction::Out => "class-of-destination-network".to_owned(),
+        Direction::In => "class-of-source-network".to_owned(),
     }
 }
 

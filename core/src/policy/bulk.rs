@@ -233,6 +233,20 @@ impl Direction {
 }
 
 impl Entry {
+    /// Whether it may have elements of a set.
+    pub fn is_of(&self, set: Bulk) -> bool {
+        match (self, set) {
+            (Self::Subject(way, rest, ..), Bulk::Subjects(of, default))
+            | (Self::Listed(way, rest, ..), Bulk::Listed(of, default, _)) => {
+                (*way, *rest) == (of, default)
+            }
+            (Self::Itself(_), Bulk::Themselves) | (Self::Class(..), Bulk::Classes) => true,
+            (Self::Address(ip, _), Bulk::Identities(family))
+            | (Self::Network(ip, ..), Bulk::Networks(family)) => Family::of(*ip) == family,
+            _ => false,
+        }
+    }
+
     /// Adds its elements.
     pub fn render(&self, elements: &mut Elements) {
         let mut put = |bulk, key: Vec<KeyPart>, element| {

@@ -17,14 +17,14 @@ pub const STRANGERS: u32 = CLASS;
 pub const ANYBODY: u32 = CLASS | 1;
 /// Numbers below this one are kept for such.
 const FIRST: u32 = 16;
-/// The first number that an identity can have.
-pub const FIRST_IDENTITY: u32 = HIGH;
-/// The last number that an identity can have.
-pub const LAST_IDENTITY: u32 = CLASS - 1;
 
 /// Numbers in use.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Numbers(HashSet<u32>);
+pub(super) struct Numbers {
+    used: HashSet<u32>,
+    /// Given back in this update. A packet may still carry one, so it stands for nothing else yet.
+    released: Vec<u32>,
+}
 
 impl Numbers {
     /// A number for an identity of this hash.
@@ -37,9 +37,16 @@ impl Numbers {
         self.first_free(hash, CLASS)
     }
 
-    /// Gives a number back.
+    /// Gives a number back, for the next update.
     pub fn release(&mut self, number: u32) {
-        self.0.remove(&number);
+        self.released.push(number);
+    }
+
+    /// Begins an update: what the last one gave back is free.
+    pub fn begin(&mut self) {
+        for number in self.released.drain(..) {
+            self.used.remove(&number);
+        }
     }
 
     fn first_free(&mut self, hash: u64, high: u32) -> u32 {
@@ -47,7 +54,7 @@ impl Numbers {
         let start = u32::try_from(hash % u64::from(span)).unwrap_or_default();
         (0..span)
             .map(|step| high | (FIRST + (start + step) % span))
-            .find(|number| self.0.insert(*number))
+            .find(|number| self.used.insert(*number))
             .unwrap_or(high)
     }
 }

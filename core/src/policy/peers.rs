@@ -129,8 +129,15 @@ pub(super) struct Peers {
     dirty_identities: BTreeSet<u32>,
     dirty_networks: bool,
     dirty_classes: bool,
-    /// Identities are needed; told apart from now on.
-    has_identities: bool,
+    /// Whether pods and whether nodes have identities.
+    identified: Identified,
+}
+
+/// Who has identities: nobody has one that no rule in force asks for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Identified {
+    pods: bool,
+    nodes: bool,
 }
 
 /// What came of changes.
@@ -332,9 +339,14 @@ impl Peers {
     /// Brings identities and classes into step with what has changed.
     pub fn settle(&mut self) -> Settled {
         let mut settled = Settled::default();
-        let has_identities = self.needs_pods() || self.needs_nodes();
-        if has_identities != self.has_identities {
-            self.has_identities = has_identities;
+        self.numbers.begin();
+        let (pods, nodes) = (self.needs_pods(), self.needs_nodes());
+        let identified = Identified {
+            pods: pods || nodes,
+            nodes,
+        };
+        if identified != self.identified {
+            self.identified = identified;
             self.dirty_addresses.extend(self.addresses.keys());
         }
         for id in std::mem::take(&mut self.new_predicates) {
@@ -496,8 +508,8 @@ impl Peers {
         let who = address.owners.last_key_value().map(|(_, who)| who.clone());
         let is_free = who.is_none();
         let wanted = who.filter(|who| match **who {
-            Who::Pod(..) => self.has_identities,
-            Who::Node(_) => self.needs_nodes(),
+            Who::Pod(..) => self.identified.pods,
+            Who::Node(_) => self.identified.nodes,
         });
         let after = wanted.map(|who| {
             let networks = self.about_networks.iter().copied();
@@ -518,7 +530,10 @@ impl Peers {
             settled
                 .new
                 .extend(after.map(|number| Entry::Address(ip, number)));
-            settled.moved.insert(ip);
+            // Who comes has no connections yet, and those of who goes are over.
+            if before.is_some() && after.is_some() {
+                settled.moved.insert(ip);
+            }
             if let Some(identity) = after.and_then(|number| self.identities.get_mut(&number)) {
                 identity.addresses.insert(ip);
             }
@@ -613,8 +628,8 @@ impl Peers {
             .old
             .extend(before.map(|class| Entry::Class(number, class)));
         settled.new.push(Entry::Class(number, after));
-        settled.moved.extend(addresses);
         if let Some(class) = before {
+            settled.moved.extend(addresses);
             self.leave_class(class, settled);
         }
         if let Some(identity) = self.identities.get_mut(&number) {

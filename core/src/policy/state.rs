@@ -9,11 +9,11 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
-use weft_nft::Batch;
+use weft_nft::{Batch, Element, Key};
 
-use super::batches;
+use super::batches::{self, Repair};
 use super::build;
-use super::bulk::{self, Direction, Elements, Entry};
+use super::bulk::{self, Bulk, Direction, Elements, Entry};
 use super::code::ANYBODY;
 use super::object::{Action, PodPort, Policy, PolicyKind, PolicyName};
 use super::peers::{Owner, Peers, PredicateId, Settled, Signature, Who};
@@ -40,7 +40,7 @@ pub struct PodObject {
 }
 
 /// A node.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NodeObject {
     /// Its labels.
     pub labels: Labels,
@@ -112,6 +112,9 @@ enum Side {
     Judged(Program, Settlement),
 }
 
+/// What a pod's rules ask about the other side: predicates, and names of ports.
+type Wanted = (BTreeSet<PredicateId>, BTreeSet<Box<str>>);
+
 /// Addresses of one pod or node.
 type Addresses = Box<[IpAddr]>;
 
@@ -129,7 +132,9 @@ pub struct Policies {
     has_released: bool,
     locals: BTreeMap<AttachmentKey, Local>,
     by_address: HashMap<IpAddr, AttachmentKey>,
-    wanted: HashMap<AttachmentKey, (BTreeSet<PredicateId>, BTreeSet<Box<str>>)>,
+    wanted: HashMap<AttachmentKey, Wanted>,
+    /// What was asked and may be asked no more.
+    unwanted: Vec<(AttachmentKey, Wanted)>,
     /// Pods for which it matters that a peer is not known.
     guarded: BTreeSet<AttachmentKey>,
     wide: BTreeSet<AttachmentKey>,
@@ -291,6 +296,7 @@ impl Policies {
         for key in &dirty {
             self.build(key);
         }
+        self.forget_unwanted();
         self.peers.set_guards(!self.guarded.is_empty());
         let Settled {
             mut old,
@@ -321,21 +327,32 @@ impl Policies {
     /// Every element, as of the last [`Self::compile`].
     #[must_use]
     pub fn elements(&self) -> Elements {
-        let locals = self
-            .locals
-            .values()
-            .flat_map(|local| local.entries.iter().cloned());
         let mut elements = Elements::new();
-        for entry in self.peers.entries().chain(locals) {
-            entry.render(&mut elements);
-        }
+        self.entries().for_each(|entry| entry.render(&mut elements));
         elements
     }
 
-    /// Transactions that make a kernel's elements right, whatever they are.
+    /// The elements of one set, as of the last [`Self::compile`].
     #[must_use]
-    pub fn repair(&self, have: Elements) -> Vec<Batch> {
-        batches::difference(have, self.elements())
+    pub fn elements_of(&self, set: Bulk) -> BTreeMap<Key, Element> {
+        let mut elements = Elements::new();
+        let of = self.entries().filter(|entry| entry.is_of(set));
+        of.for_each(|entry| entry.render(&mut elements));
+        elements.remove(&set).unwrap_or_default()
+    }
+
+    fn entries(&self) -> impl Iterator<Item = Entry> + '_ {
+        let locals = self.locals.values();
+        let locals = locals.flat_map(|local| local.entries.iter().cloned());
+        self.peers.entries().chain(locals)
+    }
+
+    /// What makes one set of a kernel right, whatever is in it.
+    #[must_use]
+    pub fn repair(&self, set: Bulk, have: BTreeMap<Key, Element>) -> Repair {
+        let mut repair = Repair::default();
+        repair.set(set, have, self.elements_of(set));
+        repair
     }
 
     /// Whether policies allow a connection between two addresses, as far as this node judges it:
@@ -360,6 +377,11 @@ impl Policies {
             allowed.contains(protocol, port)
         };
         side(from, Direction::Out, destination) && side(to, Direction::In, source)
+    }
+
+    /// Addresses of pods of this node.
+    pub fn local_addresses(&self) -> impl Iterator<Item = IpAddr> + '_ {
+        self.by_address.keys().copied()
     }
 
     /// The policies that are about a local pod, with the direction.
@@ -481,7 +503,8 @@ impl Policies {
         Some(build::program(&about, way, ports, want))
     }
 
-    /// Says what a pod's rules ask now, and forgets what they asked before.
+    /// Says what a pod's rules ask now. What they asked before is forgotten when all rules have been
+    /// built: what another pod asks from now on stays the same.
     fn want(
         &mut self,
         key: &AttachmentKey,
@@ -492,14 +515,26 @@ impl Policies {
         for name in names.difference(&old_names) {
             self.peers.want_name(name, key);
         }
-        for name in old_names.difference(&names) {
-            self.peers.forget_name(name, key);
-        }
-        for id in old_predicates.difference(&predicates) {
-            self.peers.forget(*id, key);
+        let left: Wanted = (&old_predicates - &predicates, &old_names - &names);
+        if !left.0.is_empty() || !left.1.is_empty() {
+            self.unwanted.push((key.clone(), left));
         }
         if !predicates.is_empty() || !names.is_empty() {
             self.wanted.insert(key.clone(), (predicates, names));
+        }
+    }
+
+    fn forget_unwanted(&mut self) {
+        for (key, (predicates, names)) in std::mem::take(&mut self.unwanted) {
+            let wanted = self.wanted.get(&key);
+            let is_wanted = |id| wanted.is_some_and(|(predicates, _)| predicates.contains(id));
+            for id in predicates.iter().filter(|id| !is_wanted(id)) {
+                self.peers.forget(*id, &key);
+            }
+            let is_wanted = |name| wanted.is_some_and(|(_, names)| names.contains(name));
+            for name in names.iter().filter(|name| !is_wanted(*name)) {
+                self.peers.forget_name(name, &key);
+            }
         }
     }
 
