@@ -4,7 +4,9 @@
 //! connections. For IPv4 the kernel is asked to delete by address. One that cannot lists all entries
 //! instead, and those of the address are deleted one by one. So it is for IPv6 on every kernel: its filter
 //! compares IPv6 addresses the wrong way round (seen on 6.18) and lets through all but those of the address.
+//! Connections that policies have revoked keep their entry and get a label.
 
+mod label;
 mod message;
 mod stale;
 
@@ -16,6 +18,8 @@ use nix::errno::Errno;
 
 use crate::netlink::{Error, Transport, messages};
 use message::End;
+
+pub use label::{Connection, Labelled};
 
 /// How often a listing is repeated that changes interrupted.
 const ATTEMPTS: usize = 8;
@@ -123,12 +127,12 @@ impl ConntrackSocket {
         })
     }
 
-    /// What is to be done about each listed entry.
-    fn dump(
+    /// What is to be done about each listed entry, or is to be known of it.
+    fn dump<T>(
         &mut self,
         request: &message::Request,
-        about: &dyn Fn(&[u8]) -> Option<message::Request>,
-    ) -> Result<Vec<message::Request>, Error> {
+        about: &dyn Fn(&[u8]) -> Option<T>,
+    ) -> Result<Vec<T>, Error> {
         self.dumps += 1;
         for _ in 0..ATTEMPTS {
             let sequence = self.transport.take_sequences(1);
@@ -170,6 +174,6 @@ impl ConntrackSocket {
 fn refused(errno: Errno) -> Error {
     Error::Refused(crate::netlink::Refusal {
         errno,
-        explanation: Some("while deleting entries of connection tracking".to_owned()),
+        explanation: Some("while changing entries of connection tracking".to_owned()),
     })
 }

@@ -4,7 +4,7 @@ use std::net::{IpAddr, UdpSocket};
 
 use weft_core::services::StaleFlows;
 use weft_core::view::Protocol;
-use weft_kernel::conntrack::ConntrackSocket;
+use weft_kernel::conntrack::{ConntrackSocket, Labelled};
 
 use crate::namespace::Namespace;
 
@@ -189,4 +189,76 @@ fn an_entry_from_before_there_was_an_endpoint_is_deleted() {
     assert_eq!((deleted, left.len()), (2, 4), "{left:?}");
     // The translated one went to 10.6.0.9.
     assert_eq!(with(&left, "10.6.0.9"), 1, "{left:?}");
+}
+
+/// The entries of a namespace whose rules have room for labels or not; the translated one is made anew.
+fn labelled(room: bool) -> (Namespace, ConntrackSocket) {
+    let node = tracked();
+    if room {
+        node.run("nft add chain inet t labels; nft add rule inet t labels ct label set 82");
+        talk(&node, "10.6.0.3", "10.6.0.9");
+        talk(&node, "fd00:6::3", "fd00:6::2");
+    }
+    let socket = node.enter(|| ConntrackSocket::open().unwrap());
+    (node, socket)
+}
+
+#[test]
+fn a_connection_gets_a_label_and_loses_it_and_no_other_one() {
+    let (node, mut socket) = labelled(true);
+    let of = |socket: &mut ConntrackSocket, address: &str| {
+        let of = [address.parse().unwrap()].into();
+        socket.connections(&of).unwrap()
+    };
+    for (address, source) in [("10.6.0.2", "10.6.0.3"), ("fd00:6::2", "fd00:6::3")] {
+        let source: IpAddr = source.parse().unwrap();
+        let mut done = 0;
+        for connection in of(&mut socket, address) {
+            if connection.source != source {
+                continue;
+            }
+            assert_eq!(connection.destination.to_string(), address, "translated");
+            assert_eq!((connection.protocol, connection.port), (17, 9));
+            // One that was made before there was room has none.
+            done += u32::from(socket.label(&connection, 82, true).unwrap() == Labelled::Done);
+        }
+        assert!(done > 0, "{address}");
+        let now = of(&mut socket, address);
+        let labelled = now.iter().filter(|connection| connection.has(82));
+        assert!(
+            labelled
+                .clone()
+                .all(|connection| connection.source == source)
+        );
+        assert_eq!(labelled.count(), usize::try_from(done).unwrap());
+        assert!(now.iter().all(|connection| !connection.has(81)));
+        for connection in now {
+            socket.label(&connection, 82, false).unwrap();
+        }
+        assert!(
+            of(&mut socket, address)
+                .iter()
+                .all(|connection| !connection.has(82))
+        );
+    }
+    drop(node);
+}
+
+#[test]
+fn an_entry_without_room_or_that_is_gone_says_so() {
+    let (node, mut socket) = labelled(false);
+    let of = ["10.6.0.1".parse().unwrap()].into();
+    let connections = socket.connections(&of).unwrap();
+    assert_eq!(connections.len(), 3);
+    assert_eq!(
+        socket.label(&connections[0], 82, true).unwrap(),
+        Labelled::NoRoom
+    );
+    socket.delete_connection(&connections[0]).unwrap();
+    assert_eq!(
+        socket.label(&connections[0], 82, true).unwrap(),
+        Labelled::Gone
+    );
+    assert_eq!(socket.connections(&of).unwrap().len(), 2);
+    drop(node);
 }

@@ -1,4 +1,4 @@
-//! ctnetlink messages: what to filter by, and the deletion of a listed entry.
+//! ctnetlink messages: what to filter by, and the deletion or label of a listed entry.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -11,6 +11,8 @@ const CTA_TUPLE_ORIG: u16 = 1;
 const CTA_TUPLE_REPLY: u16 = 2;
 const CTA_ID: u16 = 12;
 const CTA_ZONE: u16 = 18;
+const CTA_LABELS: u16 = 22;
+const CTA_LABELS_MASK: u16 = 23;
 const CTA_FILTER: u16 = 25;
 const CTA_FILTER_ORIG_FLAGS: u16 = 1;
 const CTA_FILTER_REPLY_FLAGS: u16 = 2;
@@ -40,6 +42,8 @@ pub(super) struct End {
 /// What to do with the entries that match.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verb {
+    /// `IPCTNL_MSG_CT_NEW`: without the flag to make one, a change.
+    Change = 0,
     /// `IPCTNL_MSG_CT_GET`
     Get = 1,
     /// `IPCTNL_MSG_CT_DELETE`
@@ -171,6 +175,51 @@ pub(super) fn list_common(common: &Common) -> Request {
     }
 }
 
+/// What is judged about a listed entry: who made the connection, and to where it leads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Tracked {
+    pub protocol: u8,
+    pub source: IpAddr,
+    pub answers: IpAddr,
+    pub port: u16,
+    pub label: u128,
+}
+
+/// Reads a listed entry.
+pub(super) fn tracked(payload: &[u8]) -> Option<Tracked> {
+    let attributes = payload.get(NFGEN..)?;
+    let (original, reply) = (
+        find(attributes, CTA_TUPLE_ORIG)?,
+        find(attributes, CTA_TUPLE_REPLY)?,
+    );
+    let proto = find(reply, CTA_TUPLE_PROTO)?;
+    let port = find(proto, CTA_PROTO_SRC_PORT).and_then(|port| port.try_into().ok());
+    let label = find(attributes, CTA_LABELS).and_then(|label| label.try_into().ok());
+    Some(Tracked {
+        protocol: *find(proto, CTA_PROTO_NUM)?.first()?,
+        source: ip(find(original, CTA_TUPLE_IP)?, false)?,
+        answers: ip(find(reply, CTA_TUPLE_IP)?, false)?,
+        port: port.map_or(0, u16::from_be_bytes),
+        label: label.map_or(0, u128::from_ne_bytes),
+    })
+}
+
+/// A bit of the label of a listed entry, which its deletion names, set or taken away.
+pub(super) fn labelling(deletion: &Request, bit: u8, set: bool) -> Request {
+    let mask = 1_u128.checked_shl(bit.into()).unwrap_or(0);
+    let value = if set { mask } else { 0 };
+    // Not by its number: the kernel does not look at it here.
+    let named = deletion.attributes.iter();
+    let named = named.filter(|attribute| attribute.kind() != CTA_ID);
+    let labels = [(CTA_LABELS, value), (CTA_LABELS_MASK, mask)];
+    let labels = labels.map(|(kind, bits)| DefaultNla::new(kind, bits.to_ne_bytes().to_vec()));
+    Request {
+        verb: Verb::Change,
+        family: deletion.family,
+        attributes: named.cloned().chain(labels).collect(),
+    }
+}
+
 /// Reads a listed entry; none where it has no ports.
 pub(super) fn flow(payload: &[u8]) -> Option<Flow> {
     let attributes = payload.get(NFGEN..)?;
@@ -190,15 +239,25 @@ pub(super) fn flow(payload: &[u8]) -> Option<Flow> {
 fn socket(tuple: &[u8], destination: bool) -> Option<SocketAddr> {
     let (ip, proto) = (find(tuple, CTA_TUPLE_IP)?, find(tuple, CTA_TUPLE_PROTO)?);
     let end = u16::from(destination);
-    let address = match find(ip, CTA_IP_V4_SRC + end) {
-        Some(octets) => IpAddr::from(<[u8; 4]>::try_from(octets).ok()?),
-        None => IpAddr::from(<[u8; 16]>::try_from(find(ip, CTA_IP_V6_SRC + end)?).ok()?),
-    };
+    let address = self::ip(ip, destination)?;
     let port = find(proto, CTA_PROTO_SRC_PORT + end)?;
     Some(SocketAddr::new(
         address,
         u16::from_be_bytes(port.try_into().ok()?),
     ))
+}
+
+/// Destination or source of the addresses of a tuple.
+fn ip(ip: &[u8], destination: bool) -> Option<IpAddr> {
+    let end = u16::from(destination);
+    match find(ip, CTA_IP_V4_SRC + end) {
+        Some(octets) => Some(<[u8; 4]>::try_from(octets).ok()?.into()),
+        None => Some(
+            <[u8; 16]>::try_from(find(ip, CTA_IP_V6_SRC + end)?)
+                .ok()?
+                .into(),
+        ),
+    }
 }
 
 /// Deletes the entries that have the address at this end.
