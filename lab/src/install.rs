@@ -31,6 +31,8 @@ pub fn weftnet(
     let step = progress.step("installing Weftnet");
     let server = control_plane::api_server_address(&cluster.state());
     helm(env, cluster, "weftnet-crds", &[])?;
+    let definition = include_str!("../files/clusternetworkpolicies.yaml");
+    runtime.block_on(crate::api::apply(client, definition))?;
     let mut values = vec![
         "--set-json".to_owned(),
         format!("apiServer={}", serde_json::to_string(&[server])?),

@@ -24,7 +24,9 @@ pub mod questions;
 pub mod serve;
 pub mod sniff;
 pub mod spoof;
+pub mod spray;
 pub mod stop;
+pub mod talk;
 
 /// The helper of a lab's pods: answers, asks, counts, forges and measures.
 #[derive(Parser, Debug)]
@@ -61,6 +63,11 @@ pub enum Role {
     Spoof(spoof::Args),
     /// Count the frames that arrive here and match.
     Sniff(sniff::Args),
+    /// Send datagrams to every address of networks.
+    Spray(spray::Args),
+    /// One connection that goes on.
+    #[command(subcommand)]
+    Talk(talk::Role),
     /// Requests, responses and bulk data, with their latency and CPU time.
     #[command(subcommand)]
     Pingpong(pingpong::Role),
@@ -81,6 +88,8 @@ pub fn run(cli: &Cli) -> ExitCode {
         Role::Resolve(args) => dns::run(args),
         Role::Spoof(args) => spoof::run(args),
         Role::Sniff(args) => sniff::run(args),
+        Role::Spray(args) => spray::run(args),
+        Role::Talk(role) => talk::run(role),
         Role::Pingpong(role) => pingpong::run(role),
     };
     match outcome {

@@ -12,11 +12,13 @@ use crate::state::ProxyMode;
 
 mod churn;
 mod dial;
+mod policy;
 mod questions;
 
 pub use super::number::{Count, Pause, Text};
 pub use churn::{Churn, ChurnFault};
 pub use dial::Dial;
+pub use policy::{Ends, FirstInstant, Hears, Reach, Talk};
 pub use questions::Questions;
 
 /// One scenario: what a cluster promises, and how to find out.
@@ -248,6 +250,9 @@ pub struct Flow {
     /// How many packets may be lost.
     #[serde(default)]
     pub allowed_loss: u64,
+    /// Not one packet may arrive.
+    #[serde(default)]
+    pub denied: bool,
     /// Families; default: all that the cluster has.
     #[serde(default)]
     pub families: Vec<Family>,
@@ -291,6 +296,14 @@ pub enum Step {
     Dial(Dial),
     /// Ask a DNS server a number of questions.
     Questions(Questions),
+    /// A truth table of who reaches whom.
+    Reach(Reach),
+    /// Begin a connection that goes on.
+    Talk(Talk),
+    /// Such connections go on, or nothing of them comes through any more.
+    Hears(Hears),
+    /// A pod is sent to from before it exists.
+    FirstInstant(FirstInstant),
     /// Run a program in the network of a pod, a node or the outside world.
     Exec(Exec),
     /// Processes run on a node, or have ended.

@@ -3,6 +3,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, ChildStdout};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -10,6 +11,24 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::lab::{Spot, start};
+
+/// The newest line that a program has printed.
+#[derive(Clone, Debug, Default)]
+pub struct Words(Arc<Mutex<String>>);
+
+impl Words {
+    /// The line; empty before there is one.
+    pub fn last(&self) -> String {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    fn set(&self, line: String) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = line;
+    }
+}
 
 /// A running program; killed when dropped.
 #[derive(Debug)]
@@ -58,6 +77,23 @@ impl Process {
             bail!("{} ended at once: {}", self.what, words.trim());
         }
         Ok(self)
+    }
+
+    /// Has its lines read from now on; only the newest is kept.
+    ///
+    /// # Errors
+    /// When somebody reads them already.
+    pub fn follow(&mut self) -> Result<Words> {
+        let mut reader = self.reader.take().context("its output is already read")?;
+        let words = Words::default();
+        let newest = words.clone();
+        std::thread::spawn(move || {
+            let mut line = String::new();
+            while reader.read_line(&mut line).is_ok_and(|length| length > 0) {
+                newest.set(std::mem::take(&mut line));
+            }
+        });
+        Ok(words)
     }
 
     /// Asks it to end and returns the lines that it printed since.

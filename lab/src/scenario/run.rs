@@ -28,6 +28,7 @@ pub async fn run(lab: &Lab, loaded: &Loaded, is_full: bool, seed: u64) -> Outcom
         namespace: format!("lab-{}", loaded.stem()),
         pods: BTreeMap::new(),
         kept: BTreeMap::new(),
+        talks: BTreeMap::new(),
         applied: Vec::new(),
         random: Random::new(seed),
         is_full,
@@ -207,7 +208,7 @@ async fn stop(stage: &mut Stage<'_>, flows: Vec<Running>) -> Result<()> {
     for flow in flows {
         match flow.finish(None).await {
             Ok((what, counts, own)) => {
-                stage.tally = stage.tally.with(&counts);
+                stage.tally = stage.tally.with(&what, &counts);
                 sentences.extend(
                     step::flow::judge(&what, &counts, &own)
                         .err()

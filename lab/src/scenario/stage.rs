@@ -1,11 +1,14 @@
 //! What the steps of one running scenario share: the cluster, the pods, what was kept and counted.
 
+use std::collections::BTreeMap;
+
 use anyhow::{Result, anyhow};
 
 use super::lab::{Lab, Node};
 use super::model::{Family, ObjectRef, Scenario};
 use super::number::Random;
 use super::spot::{self, Pods};
+use super::step::talk::Talking;
 use super::template::{self, Facts};
 
 /// A running scenario.
@@ -20,6 +23,8 @@ pub struct Stage<'a> {
     pub pods: Pods,
     /// Outputs kept by `exec`, as `kept.NAME`.
     pub kept: Facts,
+    /// Connections that go on, by name.
+    pub talks: BTreeMap<String, Talking>,
     /// What was applied and is not in the namespace: deleted at the end, the last first.
     pub applied: Vec<ObjectRef>,
     /// Random numbers of this run.

@@ -15,9 +15,12 @@ pub mod dial;
 mod exec;
 mod expect;
 mod fault;
+mod first_instant;
 pub mod flow;
 pub mod questions;
+mod reach;
 mod spoof;
+pub mod talk;
 mod unique;
 
 /// How long pods may take to become Ready.
@@ -62,6 +65,10 @@ pub async fn one(stage: &mut Stage<'_>, step: &Step) -> Result<()> {
         Step::Connect(what) => connect::run(stage, what).await,
         Step::Dial(what) => dial::step(stage, what).await,
         Step::Questions(what) => questions::step(stage, what).await,
+        Step::Reach(what) => reach::run(stage, what).await,
+        Step::Talk(what) => talk::begin(stage, what).await,
+        Step::Hears(what) => talk::hears(stage, what).await,
+        Step::FirstInstant(what) => first_instant::run(stage, what).await,
         Step::Exec(what) => exec::run(stage, what).await,
         Step::Processes(what) => fault::processes(stage, what).await,
         Step::Probe(what) => flow::step(stage, what).await,
@@ -105,6 +112,10 @@ pub fn title(step: &Step) -> String {
         Step::Connect(what) => format!("connect {} to {}", what.from, what.to),
         Step::Dial(what) => format!("dial {} from {}", what.to, what.from),
         Step::Questions(what) => format!("questions for {} from {}", what.name, what.from),
+        Step::Reach(what) => format!("reach {}", what.allowed.join(", ")),
+        Step::Talk(what) => format!("talk {}", what.name),
+        Step::Hears(what) => format!("hears {}", what.talks.join(", ")),
+        Step::FirstInstant(what) => format!("firstInstant of {}", what.pod),
         Step::Exec(what) => format!("exec {} in {}", what.command.join(" "), what.place),
         Step::Processes(what) => format!("processes {}", what.process),
         Step::Probe(what) => format!("probe {} to {}", what.from, what.to),

@@ -73,7 +73,7 @@ async fn once(stage: &Stage<'_>, what: &Connect, family: Family) -> Result<()> {
     }
 }
 
-async fn ask(stage: &Stage<'_>, what: &Connect, to: IpAddr) -> Result<Outcome> {
+pub(super) async fn ask(stage: &Stage<'_>, what: &Connect, to: IpAddr) -> Result<Outcome> {
     let port = what.port.unwrap_or(if what.protocol == Protocol::Http {
         8080
     } else {

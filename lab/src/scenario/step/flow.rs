@@ -60,7 +60,7 @@ pub(super) async fn step(stage: &mut Stage<'_>, what: &Flow) -> Result<()> {
     }
     for (flow, lines) in running.into_iter().zip(all) {
         let counts = flow.finish(Some(lines)).await?;
-        stage.tally = stage.tally.with(&counts.1);
+        stage.tally = stage.tally.with(&counts.0, &counts.1);
         judge(&counts.0, &counts.1, &counts.2)?;
     }
     Ok(())
@@ -90,7 +90,9 @@ pub async fn start(
             argv.push(SocketAddr::new(address, port).to_string());
             argv.push(format!("--rate={}", what.rate));
             argv.push(format!("--control={}", what.skip));
-            argv.push("--greet=10s".to_owned());
+            // What must not arrive has no answer to a greeting either.
+            let greet = if what.denied { "0s" } else { "10s" };
+            argv.push(format!("--greet={greet}"));
             argv.extend(count.map(|count| format!("--count={count}")));
             let from = spot::network(stage.lab, &stage.pods, &what.from)?;
             let sender = Process::start(&from, &argv)?;
@@ -153,6 +155,15 @@ pub fn judge(what: &Flow, counts: &Counts, own: &[std::net::IpAddr]) -> Result<(
     if sent.numbers == 0 {
         bail!("{name}: nothing was sent");
     }
+    if what.denied {
+        return match received.received {
+            0 => Ok(()),
+            arrived => bail!(
+                "{name}: {arrived} of {} packets arrived, and none may",
+                sent.numbers
+            ),
+        };
+    }
     // What was left out on purpose counts too: a control must see exactly what a real loss would look like.
     let missing = counts.missing();
     if missing > what.allowed_loss {
@@ -197,10 +208,12 @@ pub fn judge(what: &Flow, counts: &Counts, own: &[std::net::IpAddr]) -> Result<(
 
 impl Tally {
     /// With the counts of a flow.
-    pub fn with(self, counts: &Counts) -> Self {
+    pub fn with(self, what: &Flow, counts: &Counts) -> Self {
+        // What must not arrive is not lost.
+        let lost = if what.denied { 0 } else { counts.lost() };
         Self {
             packets: self.packets + counts.sent.numbers,
-            lost: self.lost + counts.lost(),
+            lost: self.lost + lost,
             ..self
         }
     }
