@@ -70,6 +70,9 @@ pub struct Settings {
     /// The weft-cni program to install on the host.
     #[arg(long, env = "WEFT_CNI_PLUGIN", default_value = "/weft-cni")]
     pub cni_plugin: PathBuf,
+    /// Whether this agent enforces NetworkPolicies and ClusterNetworkPolicies.
+    #[arg(long, env = "WEFT_POLICIES", default_value_t = false, action = clap::ArgAction::Set)]
+    pub policies: bool,
     /// Whether this agent serves Services in place of kube-proxy.
     #[arg(long, env = "WEFT_SERVICES", default_value_t = true, action = clap::ArgAction::Set)]
     pub services: bool,

@@ -19,6 +19,7 @@ mod fault;
 mod inbox;
 mod kernel;
 mod opening;
+mod policy;
 mod ports;
 mod repair;
 mod report;
@@ -35,6 +36,7 @@ use std::sync::Arc;
 pub use cleanup::{CleanupError, cleanup};
 pub use connections::Reconciled;
 pub use fault::{FaultPoint, Faults};
+pub use policy::{Enforced, OwnPod, PeerPod, PolicyInput};
 use serde::{Deserialize, Serialize};
 pub use services::{Balanced, Effort, ServiceInput, ServiceSettings};
 use tokio::sync::{mpsc, oneshot};
@@ -68,6 +70,8 @@ pub struct EngineConfig {
     pub services: Option<ServiceSettings>,
     /// Addresses of the cluster's DNS Service that a server on this node answers at.
     pub dns: Vec<std::net::IpAddr>,
+    /// Whether network policies are enforced.
+    pub policies: bool,
 }
 
 /// What the cluster says, as of one moment. Sent whenever it changes; `None` fields have not synced.
@@ -116,6 +120,8 @@ pub enum Input {
     Services(ServiceInput),
     /// Whether the DNS server of this node answers, whenever that changes, and once in any case.
     Dns(bool),
+    /// Something about network policies.
+    Policy(Box<PolicyInput>),
     /// A request of the CNI plugin.
     Cni {
         /// What is asked.
@@ -170,6 +176,12 @@ pub enum Output {
     Balanced(Balanced),
     /// The kernel refused rules of Services.
     NotBalanced,
+    /// Policies are in the kernel as they were heard.
+    Enforced(Enforced),
+    /// The kernel refused elements of policies.
+    NotEnforced,
+    /// Whether the pods of other nodes have to be watched: rules ask for them.
+    PodsNeeded(bool),
     /// What each health check node port answers, whenever it changes.
     ServiceChecks(std::collections::BTreeMap<u16, weft_core::services::Health>),
     /// Whether the DNS server of this node answers.

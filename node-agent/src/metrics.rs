@@ -1,6 +1,8 @@
 //! What Prometheus reads from `/metrics`: every name begins with `weft_agent_`, but those of services,
 //! which have kube-proxy's names.
 
+mod policies;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -15,6 +17,7 @@ use prometheus_client::registry::Registry;
 
 use crate::engine::Counters;
 use crate::services::metrics::ServiceMetrics;
+pub use policies::PolicyMetrics;
 
 /// Bounds of the buckets for CNI requests, in seconds: the goals of the product (10 ms, 40 ms,
 /// 500 ms) are bounds.
@@ -83,6 +86,8 @@ pub struct Metrics {
     pub dns_serving: Gauge,
     /// What this node does in place of kube-proxy.
     pub services: Arc<ServiceMetrics>,
+    /// Network policies.
+    pub policies: PolicyMetrics,
     engine: EngineMetrics,
     memory: Gauge,
 }
@@ -113,6 +118,7 @@ impl Default for Metrics {
             ready: Gauge::default(),
             dns_serving: Gauge::default(),
             services: Arc::default(),
+            policies: PolicyMetrics::default(),
             engine: EngineMetrics::default(),
             memory: Gauge::default(),
         };
@@ -178,11 +184,13 @@ impl Metrics {
             ready,
             dns_serving,
             services,
+            policies,
             engine,
             memory,
         } = self;
         services.register(registry);
         let registry = registry.sub_registry_with_prefix("weft_agent");
+        policies.register(registry);
         let version = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
         registry.register("build", "Version of the agent", version);
         registry.register(

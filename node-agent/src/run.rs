@@ -85,6 +85,7 @@ pub fn run(arguments: &WorkArgs) -> Result<(), Error> {
         nft_socket,
         services: settings.service_settings(),
         dns: settings.dns_addresses.clone(),
+        policies: settings.policies,
     });
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -112,6 +113,7 @@ struct Outlets {
     changes: mpsc::UnboundedSender<Change>,
     ready: watch::Sender<bool>,
     checks: watch::Sender<Checks>,
+    pods_needed: watch::Sender<bool>,
     health: Arc<Health>,
     proxy: Arc<ProxyHealth>,
     metrics: Arc<Metrics>,
@@ -123,6 +125,7 @@ struct Wanted {
     reports: mpsc::UnboundedReceiver<Report>,
     notices: mpsc::UnboundedReceiver<Notice>,
     changes: mpsc::UnboundedReceiver<Change>,
+    pods_needed: watch::Receiver<bool>,
     /// For writers of their own accord.
     to_notices: mpsc::UnboundedSender<Notice>,
 }
@@ -260,11 +263,13 @@ fn outlets(
     let (changes, wanted_changes) = mpsc::unbounded_channel();
     let (ready, _) = watch::channel(false);
     let (checks, _) = watch::channel(Checks::new());
+    let (pods_needed, wanted_pods) = watch::channel(false);
     let wanted = Wanted {
         network: wanted_network,
         reports: wanted_reports,
         notices: wanted_notices,
         changes: wanted_changes,
+        pods_needed: wanted_pods,
         to_notices: notices.clone(),
     };
     (
@@ -275,6 +280,7 @@ fn outlets(
             changes,
             ready,
             checks,
+            pods_needed,
             health,
             proxy,
             metrics,
@@ -292,6 +298,7 @@ async fn dispatch(mut outputs: mpsc::UnboundedReceiver<Output>, outlets: Outlets
         changes,
         ready,
         checks,
+        pods_needed,
         health,
         proxy,
         metrics,
@@ -341,6 +348,9 @@ async fn dispatch(mut outputs: mpsc::UnboundedReceiver<Output>, outlets: Outlets
             Output::DnsServing(serving) => {
                 metrics.dns_serving.set(serving.into());
             }
+            Output::PodsNeeded(needed) => drop(pods_needed.send_replace(needed)),
+            Output::Enforced(enforced) => metrics.policies.enforced(&enforced),
+            Output::NotEnforced => metrics.policies.failed(),
             Output::ServiceChecks(now) => drop(checks.send_replace(now)),
             Output::Reconciled(reconciled) => metrics.services.reconciled(&reconciled),
             Output::Alive => health.set_alive(Instant::now()),
@@ -371,6 +381,7 @@ async fn cluster(
         reports,
         notices,
         changes,
+        pods_needed,
         to_notices: _,
     } = wanted;
     let tell_health = async {
@@ -392,15 +403,25 @@ async fn cluster(
             std::future::pending().await
         }
     };
+    let policies = async {
+        if settings.policies {
+            let (client, inputs) = (client.clone(), inputs.clone());
+            crate::watch::policies::run(client, inputs, pods_needed, metrics.clone()).await;
+        } else {
+            std::future::pending().await
+        }
+    };
+    let peers = settings.policies.then(|| inputs.clone());
     tokio::select! {
         () = services => {}
-        () = crate::watch::cluster::run(client.clone(), node, inputs.clone(), synced, identity, metrics.clone()) => {}
+        () = policies => {}
+        () = crate::watch::cluster::run(client.clone(), node, inputs.clone(), peers.clone(), synced, identity, metrics.clone()) => {}
         () = tell_health => {}
         () = tell_proxy => {}
         () = status::node_network::run(writer.clone(), network, known_identity.clone()) => {}
         () = status::node_report::run(writer.clone(), reports, known_identity.clone()) => {}
         () = status::events::run(writer.clone(), notices, known_identity) => {}
-        () = status::pod_address::run(writer, changes) => {}
+        () = status::pod_address::run(writer, changes, peers) => {}
     }
 }
 

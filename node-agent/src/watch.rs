@@ -7,6 +7,7 @@
 pub mod cluster;
 pub mod follow;
 pub mod objects;
+pub mod policies;
 pub mod services;
 
 pub use cluster::{Identity, Synced};

@@ -9,17 +9,21 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use clap::Parser;
-use k8s_openapi::api::core::v1::{Node, Pod, Service};
+use k8s_openapi::api::core::v1::{Namespace, Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::events::v1::Event;
+use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use kube::api::{
+    ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams,
+    PostParams,
+};
 use kube::{Api, Client};
 use nix::sched::{CloneFlags, setns};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
 use weft_agent::cli::{Cli, Command as Verb, Settings};
-use weft_agent::engine::{Attached, ClusterInput, Input, ServiceInput};
+use weft_agent::engine::{Attached, ClusterInput, Input, PolicyInput, ServiceInput};
 use weft_agent::metrics::Metrics;
 use weft_agent::services::health::ProxyHealth;
 use weft_agent::status::events::Notice;
@@ -27,6 +31,7 @@ use weft_agent::status::node_report::Report;
 use weft_agent::status::pod_address::Change;
 use weft_agent::status::{self, Writer};
 use weft_agent::watch::{Identity, Synced, Update};
+use weft_core::policy::Tier;
 use weft_core::view::AttachmentKey;
 use weft_crds::{IPBlock, NodeNetwork, NodeNetworkStatus, NodeReport, NodeReportSpec, PodAddress};
 
@@ -210,6 +215,8 @@ async fn until<T, F: Future<Output = Option<T>>>(what: &str, mut ask: impl FnMut
 struct Agent {
     inputs: Receiver<Input>,
     services: Receiver<Input>,
+    policies: Receiver<Input>,
+    pods_needed: watch::Sender<bool>,
     proxy: Arc<ProxyHealth>,
     network: watch::Sender<Option<NodeNetworkStatus>>,
     reports: mpsc::UnboundedSender<Report>,
@@ -232,6 +239,14 @@ impl Agent {
         };
         let (sender, inputs) = channel();
         let (service_sender, services) = channel();
+        let (policy_sender, policies) = channel();
+        let (pods_needed, wanted_pods) = watch::channel(false);
+        tokio::spawn(weft_agent::watch::policies::run(
+            client.clone(),
+            policy_sender.clone(),
+            wanted_pods,
+            metrics.clone(),
+        ));
         let proxy = Arc::<ProxyHealth>::default();
         tokio::spawn(weft_agent::watch::services::run(
             client.clone(),
@@ -250,6 +265,7 @@ impl Agent {
             client,
             NODE.to_owned(),
             sender,
+            Some(policy_sender.clone()),
             synced_sender,
             identity_sender,
             metrics.clone(),
@@ -269,10 +285,16 @@ impl Agent {
             wanted_notices,
             identity,
         ));
-        tokio::spawn(status::pod_address::run(writer, wanted_changes));
+        tokio::spawn(status::pod_address::run(
+            writer,
+            wanted_changes,
+            Some(policy_sender.clone()),
+        ));
         Self {
             inputs,
             services,
+            policies,
+            pods_needed,
             proxy,
             network,
             reports,
@@ -313,6 +335,17 @@ impl Agent {
         })
         .await;
         heard.into_inner()
+    }
+
+    /// What the engine would hear of policies, up to the wanted input.
+    async fn policy(&self, what: &str, wanted: impl Fn(&PolicyInput) -> bool) {
+        until(what, || async {
+            let mut inputs = self.policies.try_iter();
+            inputs
+                .any(|input| matches!(input, Input::Policy(input) if wanted(&input)))
+                .then_some(())
+        })
+        .await;
     }
 
     fn metric(&self, line: &str) -> bool {
@@ -432,6 +465,7 @@ async fn scenario(plane: &mut ControlPlane) {
 
     check_cluster_changes(&admin, &agent).await;
     check_services(&admin, &agent).await;
+    check_policies(&admin, &agent).await;
     check_own_objects(&admin, &agent, &uid).await;
     check_pod_addresses(&admin, &agent).await;
     check_server_restart(plane, &admin, &agent).await;
@@ -552,6 +586,82 @@ async fn check_services(admin: &Client, agent: &Agent) {
             .proxy
             .is_healthy(Instant::now() + Duration::from_secs(60))
     );
+}
+
+async fn check_policies(admin: &Client, agent: &Agent) {
+    let is_empty = |input: &PolicyInput| matches!(input, PolicyInput::ClusterNetworkPolicy(Update::Reset(all)) if all.is_empty());
+    agent
+        .policy("no definition, no ClusterNetworkPolicies", is_empty)
+        .await;
+    let policies: Api<NetworkPolicy> = Api::namespaced(admin.clone(), "default");
+    let policy = json!({"metadata": {"name": "deny"},
+        "spec": {"podSelector": {}, "policyTypes": ["Ingress"]}});
+    let created = PostParams::default();
+    policies.create(&created, &object(policy)).await.unwrap();
+    agent
+        .policy("a NetworkPolicy", |input| {
+            matches!(input, PolicyInput::NetworkPolicy(Update::Apply(key, Some(policy)))
+                if key == "default/deny" && policy.egress.is_none())
+        })
+        .await;
+    let namespaces: Api<Namespace> = Api::all(admin.clone());
+    let labelled = json!({"metadata": {"name": "labelled", "labels": {"team": "a"}}});
+    namespaces
+        .create(&created, &object(labelled))
+        .await
+        .unwrap();
+    agent
+        .policy("a Namespace", |input| {
+            matches!(input, PolicyInput::Namespace(Update::Apply(name, labels))
+                if name == "labelled" && labels.get("team") == Some("a"))
+        })
+        .await;
+    agent.pods_needed.send(true).unwrap();
+    agent
+        .policy("pods of all nodes", |input| {
+            matches!(input, PolicyInput::Pod(Update::Reset(_)))
+        })
+        .await;
+    agent.pods_needed.send(false).unwrap();
+    agent
+        .policy("pods not watched any more", |input| {
+            matches!(input, PolicyInput::PodsUnwatched)
+        })
+        .await;
+    // The definition comes later.
+    let yaml = include_str!("../../lab/files/clusternetworkpolicies.yaml");
+    let definition: CustomResourceDefinition = serde_saphyr::from_str(yaml).unwrap();
+    let definitions: Api<CustomResourceDefinition> = Api::all(admin.clone());
+    definitions.create(&created, &definition).await.unwrap();
+    agent
+        .policy("ClusterNetworkPolicies are watched", is_empty)
+        .await;
+    let kind = GroupVersionKind::gvk(
+        "policy.networking.k8s.io",
+        "v1alpha2",
+        "ClusterNetworkPolicy",
+    );
+    let kind = ApiResource::from_gvk_with_plural(&kind, "clusternetworkpolicies");
+    let cluster: Api<DynamicObject> = Api::all_with(admin.clone(), &kind);
+    let policy = json!({"apiVersion": "policy.networking.k8s.io/v1alpha2",
+        "kind": "ClusterNetworkPolicy", "metadata": {"name": "deny"},
+        "spec": {"tier": "Admin", "priority": 7, "subject": {"namespaces": {}},
+            "ingress": [{"action": "Deny", "from": [{"namespaces": {}}]}]}});
+    cluster.create(&created, &object(policy)).await.unwrap();
+    agent
+        .policy("a ClusterNetworkPolicy", |input| {
+            matches!(input, PolicyInput::ClusterNetworkPolicy(Update::Apply(name, Some(policy)))
+                if name == "deny" && policy.tier == Tier::Admin(7))
+        })
+        .await;
+    let gone = DeleteParams::default();
+    definitions
+        .delete(&definition.metadata.name.unwrap(), &gone)
+        .await
+        .unwrap();
+    agent
+        .policy("none is in force without the definition", is_empty)
+        .await;
 }
 
 async fn check_own_objects(admin: &Client, agent: &Agent, uid: &str) {

@@ -7,6 +7,7 @@ mod blocks;
 mod dns;
 mod faults;
 mod node;
+mod policies;
 mod repairs;
 mod restart;
 mod services;

@@ -196,6 +196,18 @@ impl Engine {
             wired.extend(self.wire(job)?);
         }
         self.faults.pass(FaultPoint::Wired)?;
+        let keys: Vec<AttachmentKey> = wired.iter().map(|job: &Job| job.assignment.key()).collect();
+        if let Some(sentence) = self.isolate(&keys)? {
+            for job in wired {
+                let refusal = failed(
+                    code::TRY_AGAIN,
+                    "the pod's isolation is not in the kernel",
+                    sentence.clone(),
+                );
+                self.undo(job, refusal)?;
+            }
+            return Ok(());
+        }
         let failures = self.commit();
         self.faults.pass(FaultPoint::Committed)?;
         for job in wired {

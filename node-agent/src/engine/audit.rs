@@ -62,12 +62,10 @@ impl Engine {
         kernel.have.net = observed;
         kernel.net_known = true;
         kernel.have.sysctls.clear();
-        let reread = kernel.reread;
         if let Ok(found) = kernel.read_table() {
             // The sets that this did not read are looked at one by one, unless something is wrong.
-            kernel.reread = reread;
             if found.table != kernel.have.table {
-                kernel.reread = true;
+                kernel.reads += 1;
                 findings.push(format!(
                     "table inet {} was not as committed, and is put right",
                     names::TABLE
@@ -79,6 +77,9 @@ impl Engine {
         self.plan_is_new = true;
         if let Some(balancer) = &mut self.balancer {
             balancer.audit();
+        }
+        if let Some(enforcer) = &mut self.enforcer {
+            enforcer.audit();
         }
         let more = findings.len().saturating_sub(NAMED);
         findings.truncate(NAMED);

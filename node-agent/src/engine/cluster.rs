@@ -98,6 +98,7 @@ impl Engine {
         }
         parsed.view.services = self.service_frame(&parsed.view);
         parsed.view.dns = self.dns_view();
+        parsed.view.policies = self.enforcer.is_some();
         self.rejections = parsed.rejections;
         match &mut self.compiled {
             Some(compiled) => drop(compiled.update(parsed.view)),

@@ -1,6 +1,7 @@
 //! Connections of released addresses, and UDP connections to endpoints of Services that are gone,
 //! deleted beside the engine: the kernel looks through its whole table for them, which is too long for
-//! a request or an update to wait for. An address rests longer than that.
+//! a request or an update to wait for. An address rests longer than that. Connections that policies may
+//! have revoked are found here, judged by the engine, and labelled here.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -12,12 +13,14 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::UnboundedSender;
+use weft_core::names;
 use weft_core::services::StaleFlows;
 use weft_core::view::{Family, Protocol};
-use weft_kernel::conntrack::ConntrackSocket;
+use weft_kernel::conntrack::{Connection, ConntrackSocket, Labelled};
 use weft_kernel::netlink;
 
 use super::Output;
+use super::inbox::Waker;
 
 /// Up to so many entries, listing all of them is less work than looking for each address.
 const FEW: u64 = 16_384;
@@ -28,6 +31,7 @@ pub(super) struct Connections {
     asks: Option<Sender<Ask>>,
     thread: Option<JoinHandle<()>>,
     trouble: Arc<Mutex<Option<String>>>,
+    found: Receiver<Vec<Connection>>,
 }
 
 /// A search for connections to endpoints of Services that are gone.
@@ -48,6 +52,10 @@ enum Ask {
     Forget(Vec<IpAddr>),
     /// No entry to these frontends that leads elsewhere than to their endpoints.
     Reconcile(Vec<StaleFlows>),
+    /// The connections of these addresses.
+    Look(BTreeSet<IpAddr>),
+    /// These have the label of revoked ones from now on, or no more.
+    Revoke(Vec<(Connection, bool)>),
 }
 
 /// What was asked for and not done yet.
@@ -56,12 +64,16 @@ struct Left {
     addresses: BTreeSet<IpAddr>,
     /// Endpoints of each frontend.
     flows: BTreeMap<(Protocol, SocketAddr), Vec<SocketAddr>>,
+    looked_for: BTreeSet<IpAddr>,
+    revoked: Vec<(Connection, bool)>,
 }
 
 impl Left {
     fn take(&mut self, ask: Ask) {
         match ask {
             Ask::Forget(addresses) => self.addresses.extend(addresses),
+            Ask::Look(addresses) => self.looked_for.extend(addresses),
+            Ask::Revoke(connections) => self.revoked.extend(connections),
             Ask::Reconcile(flows) => self.flows.extend(flows.into_iter().map(|flow| {
                 let StaleFlows {
                     protocol,
@@ -88,17 +100,26 @@ impl Left {
 
 impl Connections {
     /// Starts the thread in the calling thread's network namespace.
-    pub(super) fn new(sysctl_dir: PathBuf, out: UnboundedSender<Output>) -> io::Result<Self> {
+    pub(super) fn new(
+        sysctl_dir: PathBuf,
+        out: UnboundedSender<Output>,
+        waker: Waker,
+    ) -> io::Result<Self> {
         let (asks, asked) = channel();
+        let (finds, found) = channel();
         let trouble = Arc::<Mutex<Option<String>>>::default();
         let told = Arc::clone(&trouble);
         let thread = std::thread::Builder::new()
             .name("engine-connections".to_owned())
-            .spawn(move || work(&asked, &sysctl_dir, &told, &out))?;
+            .spawn(move || {
+                let engine = Engine { out, finds, waker };
+                work(&asked, &sysctl_dir, &told, &engine);
+            })?;
         Ok(Self {
             asks: Some(asks),
             thread: Some(thread),
             trouble,
+            found,
         })
     }
 
@@ -113,6 +134,25 @@ impl Connections {
     pub(super) fn reconcile(&self, flows: Vec<StaleFlows>) {
         if !flows.is_empty() {
             self.ask(Ask::Reconcile(flows));
+        }
+    }
+
+    /// Has the connections of these addresses looked for: [`Self::found`].
+    pub(super) fn look_for(&self, addresses: BTreeSet<IpAddr>) {
+        if !addresses.is_empty() {
+            self.ask(Ask::Look(addresses));
+        }
+    }
+
+    /// Connections that were looked for.
+    pub(super) fn found(&self) -> Vec<Connection> {
+        self.found.try_iter().flatten().collect()
+    }
+
+    /// Has connections labelled as revoked, or not any more.
+    pub(super) fn revoke(&self, connections: Vec<(Connection, bool)>) {
+        if !connections.is_empty() {
+            self.ask(Ask::Revoke(connections));
         }
     }
 
@@ -140,22 +180,24 @@ impl Drop for Connections {
     }
 }
 
-fn work(
-    asked: &Receiver<Ask>,
-    sysctl_dir: &Path,
-    told: &Mutex<Option<String>>,
-    out: &UnboundedSender<Output>,
-) {
+/// Where answers go.
+struct Engine {
+    out: UnboundedSender<Output>,
+    finds: Sender<Vec<Connection>>,
+    waker: Waker,
+}
+
+fn work(asked: &Receiver<Ask>, sysctl_dir: &Path, told: &Mutex<Option<String>>, engine: &Engine) {
     let mut socket = None;
     let mut left = Left::default();
     while let Ok(ask) = asked.recv() {
         let start = Instant::now();
         left.take(ask);
         asked.try_iter().for_each(|ask| left.take(ask));
-        let outcome = work_off(&mut socket, &mut left, sysctl_dir, out);
+        let outcome = work_off(&mut socket, &mut left, sysctl_dir, engine);
         *told.lock().unwrap_or_else(PoisonError::into_inner) = outcome
             .err()
-            .map(|error| format!("failed to delete connections: {error}"));
+            .map(|error| format!("failed to delete or label connections: {error}"));
         // Of a series of updates, one listing serves all that come while it is made and as long again.
         std::thread::sleep(start.elapsed());
     }
@@ -166,12 +208,23 @@ fn work_off(
     socket: &mut Option<ConntrackSocket>,
     left: &mut Left,
     sysctl_dir: &Path,
-    out: &UnboundedSender<Output>,
+    engine: &Engine,
 ) -> Result<(), netlink::Error> {
     let socket = match socket {
         Some(socket) => socket,
         None => socket.insert(ConntrackSocket::open()?),
     };
+    while let Some((connection, revoked)) = left.revoked.last() {
+        revoke(socket, connection, *revoked)?;
+        left.revoked.pop();
+    }
+    if !left.looked_for.is_empty() {
+        let found = socket.connections(&left.looked_for)?;
+        left.looked_for.clear();
+        if engine.finds.send(found).is_ok() {
+            engine.waker.wake();
+        }
+    }
     if !left.addresses.is_empty() {
         delete(socket, &left.addresses, entries(sysctl_dir))?;
         left.addresses.clear();
@@ -183,7 +236,7 @@ fn work_off(
         }
         let start = Instant::now();
         let deleted = socket.delete_stale(&flows)?;
-        let _ = out.send(Output::Reconciled(Reconciled {
+        let _ = engine.out.send(Output::Reconciled(Reconciled {
             family,
             took: start.elapsed(),
             deleted,
@@ -191,6 +244,19 @@ fn work_off(
     }
     left.flows.clear();
     Ok(())
+}
+
+/// An entry from before there were policies has no room for a label: without it, the next packet is a
+/// new connection.
+fn revoke(
+    socket: &mut ConntrackSocket,
+    connection: &Connection,
+    revoked: bool,
+) -> Result<(), netlink::Error> {
+    match socket.label(connection, names::REVOKED_LABEL, revoked)? {
+        Labelled::NoRoom => socket.delete_connection(connection),
+        Labelled::Done | Labelled::Gone => Ok(()),
+    }
 }
 
 fn delete(

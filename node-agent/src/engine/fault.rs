@@ -26,11 +26,15 @@ pub enum FaultPoint {
     Batched,
     /// All elements of Services are there, and chains that nothing needs any more.
     Balanced,
+    /// New pods are isolated; nothing leads to them.
+    Isolated,
+    /// Elements of policies are there.
+    Enforced,
 }
 
 impl FaultPoint {
-    /// All, in the order in which ADD, DEL and an update of Services pass them.
-    pub const ALL: [Self; 9] = [
+    /// All, in the order in which ADD, DEL and an update of Services pass them; then those of policies.
+    pub const ALL: [Self; 11] = [
         Self::Chosen,
         Self::Recorded,
         Self::Wired,
@@ -40,6 +44,8 @@ impl FaultPoint {
         Self::Framed,
         Self::Batched,
         Self::Balanced,
+        Self::Isolated,
+        Self::Enforced,
     ];
 }
 

@@ -7,10 +7,9 @@ use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use weft_core::names;
 use weft_core::plan::{LinkName, NetState, NodePlan};
-use weft_core::services::Bulk;
 use weft_core::view::HostView;
+use weft_core::{names, policy, services};
 use weft_kernel::monitor::Monitor;
 use weft_kernel::netlink::Socket;
 use weft_kernel::nft::NftSocket;
@@ -38,8 +37,8 @@ pub(super) struct Kernel {
     pub(super) have: NodePlan,
     pub(super) net_known: bool,
     pub(super) table_known: bool,
-    /// The table was read again, without the elements that this does not keep.
-    pub(super) reread: bool,
+    /// How often the table was read, without the elements that this does not keep.
+    pub(super) reads: u64,
     /// Values that were there before ours.
     before: BTreeMap<String, String>,
 }
@@ -98,7 +97,7 @@ impl Kernel {
             have: NodePlan::default(),
             net_known: false,
             table_known: false,
-            reread: false,
+            reads: 0,
             before,
         })
     }
@@ -123,15 +122,16 @@ impl Kernel {
             }
             self.have.table = found.table;
             self.table_known = true;
-            self.reread = true;
+            self.reads += 1;
         }
         Ok(())
     }
 
-    /// Our table, without the elements of the large maps of Services.
+    /// Our table, without the elements of the large maps of Services and policies.
     pub(super) fn read_table(&mut self) -> Result<nft::Found, nft::Error> {
-        self.nft
-            .read_table_without(names::TABLE, |set| Bulk::of(set).is_some())
+        self.nft.read_table_without(names::TABLE, |set| {
+            services::Bulk::of(set).is_some() || policy::Bulk::of(set).is_some()
+        })
     }
 
     /// Gives a pod its interface.

@@ -34,6 +34,8 @@ pub(super) enum Trouble {
     Sysctls,
     /// The elements of Services are not as the API says.
     Services,
+    /// The elements of policies are not as the API says.
+    Policies,
     /// Connections of former pods may go on.
     Conntrack,
     /// The audit found something.
@@ -89,6 +91,7 @@ impl Trouble {
             Self::Net => "NetworkNotCommitted",
             Self::Sysctls => "SysctlsNotWritten",
             Self::Services => "ServicesNotCommitted",
+            Self::Policies => "PoliciesNotCommitted",
             Self::Conntrack => "ConnectionsNotDeleted",
             Self::Audit => "AuditFindings",
             Self::Unprotected => "NoOwnedTables",
@@ -106,6 +109,7 @@ impl Trouble {
             Self::Net => "WEFT-1605",
             Self::Sysctls => "WEFT-1606",
             Self::Services => "WEFT-1613",
+            Self::Policies => "WEFT-1614",
             Self::Conntrack => "WEFT-1607",
             Self::Audit => "WEFT-1608",
             Self::Unprotected => "WEFT-1609",
@@ -347,6 +351,13 @@ impl Engine {
                 "ServicesInSync",
                 &[Trouble::Services],
                 "the rules of Services are as the API says",
+            ));
+        }
+        if self.enforcer.is_some() {
+            drafts.push(verdict(
+                "PoliciesInSync",
+                &[Trouble::Policies],
+                "the network policies in force are as the API says",
             ));
         }
         if self.troubles.get(Trouble::Audit).is_some() {

@@ -22,6 +22,7 @@ use super::fault::{Faults, Killed};
 use super::inbox::{Arrived, Inbox};
 use super::kernel::Kernel;
 use super::opening::Opening;
+use super::policy::Enforcer;
 use super::report::{Told, Trouble, Troubles};
 use super::requests::{Add, Del, Requests};
 use super::services::Balancer;
@@ -87,6 +88,8 @@ pub(super) struct Engine {
     pub(super) balancer: Option<Balancer>,
     /// Where this node has a DNS server.
     pub(super) dns: Option<NodeDns>,
+    /// Where this node enforces policies.
+    pub(super) enforcer: Option<Enforcer>,
     pub(super) addresses: Option<Addresses>,
     pub(super) cluster: Option<Arc<ClusterInput>>,
     /// It is from the API server, or was on disk since this boot.
@@ -170,12 +173,13 @@ impl Engine {
             nft_socket,
             services,
             dns,
+            policies,
         } = config;
         let grace = Duration::from_secs(grace_seconds);
         crate::record::Files::new(state_dir.clone())?;
-        let connections = Connections::new(sysctl_dir.clone(), out.clone())?;
-        let opening = Opening::new(nft_socket, sysctl_dir, state_dir.clone());
         let inbox = Inbox::new(received)?;
+        let connections = Connections::new(sysctl_dir.clone(), out.clone(), inbox.waker())?;
+        let opening = Opening::new(nft_socket, sysctl_dir, state_dir.clone());
         let place = snapshot::Place::new(&state_dir, &node, &boot_id);
         let now = Instant::now();
         let mut this = Self {
@@ -193,6 +197,7 @@ impl Engine {
             connections,
             balancer: services.map(Balancer::new),
             dns: NodeDns::new(&dns),
+            enforcer: policies.then(Enforcer::default),
             addresses: None,
             cluster: None,
             cluster_is_of_this_boot: false,
@@ -291,6 +296,7 @@ impl Engine {
             next.push(*report);
         }
         next.extend(self.balancer.as_ref().and_then(Balancer::next));
+        next.extend(self.enforcer.as_ref().and_then(Enforcer::next));
         if self.cluster.is_none() && !self.fell_back {
             next.push(self.started + super::cluster::SNAPSHOT_AFTER);
         }
@@ -315,6 +321,11 @@ impl Engine {
                     }
                 }
                 Input::Dns(serving) => self.hear_dns(serving),
+                Input::Policy(input) => {
+                    if let Some(enforcer) = &mut self.enforcer {
+                        enforcer.hear(*input);
+                    }
+                }
                 Input::Cni {
                     request,
                     pod_netlink,
@@ -345,6 +356,8 @@ impl Engine {
         self.on_time(now)?;
         let adds = self.with_waiting(adds);
         self.attach(adds)?;
+        self.enforce()?;
+        self.judge();
         self.give_up_waiting(now);
         checks.into_iter().for_each(|check| self.check(check));
         for (valid, reply) in gcs {

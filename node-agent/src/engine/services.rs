@@ -98,7 +98,7 @@ pub struct Effort {
 }
 
 impl Effort {
-    fn since(self, before: Self) -> Self {
+    pub(super) fn since(self, before: Self) -> Self {
         Self {
             transactions: self.transactions - before.transactions,
             messages: self.messages - before.messages,
@@ -120,6 +120,8 @@ pub(super) struct Balancer {
     adopted: bool,
     /// Elements in the kernel are what was committed.
     known: bool,
+    /// How often the table had been read then.
+    reads: u64,
     /// The last attempt failed: the next one is then.
     retry: Option<Instant>,
     /// Sets that an audit has not looked at, and when it looks at the next.
@@ -153,6 +155,7 @@ impl Balancer {
             configured: false,
             adopted: false,
             known: false,
+            reads: 0,
             retry: None,
             unaudited: Vec::new(),
             audit: Instant::now(),
@@ -329,7 +332,7 @@ impl Engine {
         else {
             return Ok(());
         };
-        if std::mem::take(&mut kernel.reread) {
+        if std::mem::replace(&mut balancer.reads, kernel.reads) != kernel.reads {
             balancer.doubt();
         }
         if !balancer.synced || !balancer.configured || balancer.retry.is_some_and(|at| at > start) {

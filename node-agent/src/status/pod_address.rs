@@ -8,6 +8,7 @@ mod plan;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::mpsc::Sender;
 
 use futures::{StreamExt, stream};
 use kube::Api;
@@ -20,9 +21,9 @@ use weft_crds::PodAddress;
 
 use super::{Attempts, Error, Writer, backoff, request};
 use crate::backoff::Backoff;
-use crate::engine::Attached;
+use crate::engine::{Attached, Input, PolicyInput};
 use crate::watch::objects::{self, PodObject};
-use crate::watch::{Update, follow};
+use crate::watch::{Update, follow, policies};
 use plan::{State, Write};
 
 /// Writes on their way at one time.
@@ -39,8 +40,12 @@ pub enum Change {
     Complete,
 }
 
-/// Writes for ever.
-pub async fn run(writer: Writer, mut changes: mpsc::UnboundedReceiver<Change>) {
+/// Writes for ever. The engine is told of this node's Pods where it enforces policies.
+pub async fn run(
+    writer: Writer,
+    mut changes: mpsc::UnboundedReceiver<Change>,
+    engine: Option<Sender<Input>>,
+) {
     let own = Config::default().fields(&format!("spec.nodeName={}", writer.node));
     let pods = Api::<PodObject>::all(writer.client.clone());
     let mut pods = Box::pin(follow(
@@ -73,7 +78,13 @@ pub async fn run(writer: Writer, mut changes: mpsc::UnboundedReceiver<Change>) {
                 Some(change) => state.change(change),
                 None => return,
             },
-            Some(update) = pods.next() => update_store(&mut state.pods, update),
+            Some(update) = pods.next() => {
+                if let Some(inputs) = &engine {
+                    let told = update.clone().map(|pod| policies::objects::own(&pod));
+                    let _ = inputs.send(Input::Policy(Box::new(PolicyInput::Own(told))));
+                }
+                update_store(&mut state.pods, update);
+            }
             Some(update) = addresses.next() => update_store(&mut state.existing, update),
             () = sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => {}
         }

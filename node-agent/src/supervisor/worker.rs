@@ -147,6 +147,7 @@ fn arguments(settings: &Settings) -> Vec<OsString> {
         cni_conf_dir,
         cni_bin_dir,
         cni_plugin,
+        policies,
         services,
         node_port_addresses,
         pod_cidrs,
@@ -179,6 +180,7 @@ fn arguments(settings: &Settings) -> Vec<OsString> {
     add("--cni-conf-dir", cni_conf_dir.as_ref());
     add("--cni-bin-dir", cni_bin_dir.as_ref());
     add("--cni-plugin", cni_plugin.as_ref());
+    add("--policies", policies.to_string().as_ref());
     add("--services", services.to_string().as_ref());
     let addresses = match node_port_addresses {
         NodePortAddresses::Primary => "primary".to_owned(),
@@ -240,7 +242,7 @@ mod tests {
     fn settings_survive_the_way_to_the_worker() {
         let line = "weft-agent run --node-name=a --sandbox-grace=90s --api-server=192.0.2.1:6443,[2001:db8::1]:6443 \
                     --kubeconfig=/k --log-format=json --health-address=127.0.0.1 --api-server-name=kubernetes \
-                    --services=false --proxy-health-port=10257 --node-port-addresses=192.0.2.0/24,2001:db8::/64 --masquerade-all=true --dns-addresses=10.96.0.10,fd96::a \
+                    --policies=true --services=false --proxy-health-port=10257 --node-port-addresses=192.0.2.0/24,2001:db8::/64 --masquerade-all=true --dns-addresses=10.96.0.10,fd96::a \
                     --pod-cidrs=10.64.0.0/16 --service-cidrs=10.96.0.0/16,fd96::/112";
         let Verb::Run(given) = Cli::parse_from(line.split_whitespace()).command else {
             panic!("not run")

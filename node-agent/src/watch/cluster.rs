@@ -17,7 +17,7 @@ use weft_crds::{IPBlock, NodeNetwork};
 
 use super::objects::{self, Network, Node, NodeObject};
 use super::{Update, follow};
-use crate::engine::{BlockObject, ClusterInput, Input};
+use crate::engine::{BlockObject, ClusterInput, Input, PolicyInput};
 use crate::metrics::Metrics;
 
 /// Changes within this time of the last input go together.
@@ -69,11 +69,13 @@ pub struct Identity {
     pub stays: bool,
 }
 
-/// Watches for ever. Ends only when the engine is gone.
+/// Watches for ever. Ends only when the engine is gone. Through `policies` the engine is told of nodes as
+/// peers of network policies.
 pub async fn run(
     client: Client,
     node: String,
     inputs: Sender<Input>,
+    policies: Option<Sender<Input>>,
     synced: watch::Sender<Synced>,
     identity: watch::Sender<Identity>,
     metrics: Arc<Metrics>,
@@ -112,7 +114,13 @@ pub async fn run(
     let mut last = Instant::now() - TOGETHER;
     loop {
         let changed = tokio::select! {
-            Some(update) = nodes.next() => cluster.nodes(update),
+            Some(update) = nodes.next() => {
+                if let Some(policies) = &policies {
+                    let peers = update.clone().map(|node: Node| node.peer);
+                    let _ = policies.send(Input::Policy(Box::new(PolicyInput::Node(peers))));
+                }
+                cluster.nodes(update)
+            }
             Some(update) = networks.next() => cluster.networks(update),
             Some(update) = blocks.next() => cluster.blocks(update),
             () = sleep_until(due.unwrap_or(last)), if due.is_some() => {
@@ -230,6 +238,7 @@ mod tests {
             internal_ips: vec![ip.parse().unwrap()],
             zone: None,
             stays: true,
+            peer: weft_core::policy::NodeObject::default(),
         }
     }
 

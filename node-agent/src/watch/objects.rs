@@ -8,6 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::core::{ClusterResourceScope, NamespaceResourceScope};
 use kube::{Resource, ResourceExt};
 use serde::Deserialize;
+use weft_core::policy::{Labels, NodeObject as NodePeer};
 use weft_crds::{
     IPBlock, NodeNetwork, NodeNetworkSpec, NodeNetworkStatus, PodAddress, PodAddressSpec, PodPort,
 };
@@ -93,8 +94,9 @@ struct ContainerPort {
     protocol: Option<String>,
 }
 
-macro_rules! core_resource {
-    ($type:ty, $scope:ty, $kind:literal, $plural:literal) => {
+/// Makes a type known as a resource of the API: its metadata, scope, group, version, kind and plural.
+macro_rules! resource {
+    ($type:ty, $($metadata:tt).+, $scope:ty, $group:literal, $version:literal, $kind:literal, $plural:literal) => {
         impl Resource for $type {
             type DynamicType = ();
             type Scope = $scope;
@@ -103,26 +105,44 @@ macro_rules! core_resource {
                 $kind.into()
             }
             fn group((): &()) -> Cow<'_, str> {
-                "".into()
+                $group.into()
             }
             fn version((): &()) -> Cow<'_, str> {
-                "v1".into()
+                $version.into()
             }
             fn plural((): &()) -> Cow<'_, str> {
                 $plural.into()
             }
             fn meta(&self) -> &ObjectMeta {
-                &self.metadata
+                &self.$($metadata).+
             }
             fn meta_mut(&mut self) -> &mut ObjectMeta {
-                &mut self.metadata
+                &mut self.$($metadata).+
             }
         }
     };
 }
 
-core_resource!(NodeObject, ClusterResourceScope, "Node", "nodes");
-core_resource!(PodObject, NamespaceResourceScope, "Pod", "pods");
+pub(super) use resource;
+
+resource!(
+    NodeObject,
+    metadata,
+    ClusterResourceScope,
+    "",
+    "v1",
+    "Node",
+    "nodes"
+);
+resource!(
+    PodObject,
+    metadata,
+    NamespaceResourceScope,
+    "",
+    "v1",
+    "Pod",
+    "pods"
+);
 
 /// What is kept of a Node.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -135,6 +155,8 @@ pub struct Node {
     pub zone: Option<String>,
     /// It is not deleted, nor about to be.
     pub stays: bool,
+    /// What network policies can ask about it: all its labels and addresses.
+    pub peer: NodePeer,
 }
 
 /// What is kept of a NodeNetwork.
@@ -192,6 +214,14 @@ pub fn node(object: NodeObject) -> (String, Node) {
     let internal_ips = internal
         .filter_map(|address| address.address.parse().ok())
         .collect();
+    let labels = metadata.labels.as_ref().map(Labels::new);
+    let addresses = status.addresses.iter();
+    let peer = NodePeer {
+        labels: labels.unwrap_or_default(),
+        addresses: addresses
+            .filter_map(|address| address.address.parse().ok())
+            .collect(),
+    };
     let zone = metadata
         .labels
         .and_then(|mut labels| labels.remove(ZONE))
@@ -203,6 +233,7 @@ pub fn node(object: NodeObject) -> (String, Node) {
             internal_ips,
             zone,
             stays,
+            peer,
         },
     )
 }
@@ -305,7 +336,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn of_a_node_only_uid_and_internal_addresses_are_kept() {
+    fn of_a_node_uid_addresses_and_labels_are_kept() {
         let object = json!({
             "metadata": {"name": "a", "uid": "u", "labels": {"topology.kubernetes.io/zone": "z"}, "managedFields": [{"manager": "kubelet"}]},
             "spec": {"podCIDR": "10.0.0.0/24"},
@@ -327,6 +358,14 @@ mod tests {
                 internal_ips,
                 zone: Some("z".to_owned()),
                 stays: true,
+                peer: NodePeer {
+                    labels: Labels::new(
+                        &[("topology.kubernetes.io/zone".to_owned(), "z".to_owned())].into()
+                    ),
+                    addresses: ["192.0.2.1", "2001:db8::1", "198.51.100.1"]
+                        .map(|ip| ip.parse().unwrap())
+                        .into(),
+                },
             }
         );
     }

@@ -45,6 +45,7 @@ pub(crate) struct Node {
     pub(crate) grace_seconds: u64,
     pub(crate) services: Option<ServiceSettings>,
     pub(crate) dns: Vec<std::net::IpAddr>,
+    pub(crate) policies: bool,
 }
 
 /// A sandbox.
@@ -152,6 +153,7 @@ impl Node {
             grace_seconds: 1,
             services: None,
             dns: Vec::new(),
+            policies: false,
         }
     }
 
@@ -185,6 +187,7 @@ impl Node {
             nft_socket: nft,
             services: self.services.clone(),
             dns: self.dns.clone(),
+            policies: self.policies,
         };
         self.seen.clear();
         self.engine = Some(self.namespace.inside(|| start_with(config, faults)));
@@ -387,6 +390,17 @@ impl Node {
     /// Runs a function on a thread in the node's namespace.
     pub(crate) fn inside<T: Send>(&self, function: impl FnOnce() -> T + Send) -> T {
         self.namespace.inside(function)
+    }
+
+    /// The namespace beyond the node, with another node's address and one of a pod there.
+    pub(crate) fn outside_as(&self, pod: &str) -> &Namespace {
+        let place = &self.outside;
+        place.run("ip address replace 192.0.2.11/24 dev eth0");
+        place.must(&format!("ip address replace {pod}/32 dev eth0"));
+        place.must(&format!(
+            "ip route replace 10.64.0.0/26 via 192.0.2.10 src {pod}"
+        ));
+        place
     }
 
     pub(crate) fn outside_reaches(&self, address: IpAddr) -> bool {
