@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Node;
 use kube::api::{DynamicObject, Patch, PatchParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -126,6 +127,35 @@ pub async fn wait_for_nodes(client: &Client, limit: Duration) -> Result<()> {
                 ),
                 Err(error) => return Err(error.context("failed to list nodes")),
             }
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+/// Waits until all replicas of a Deployment are ready.
+pub async fn wait_for_deployment(
+    client: &Client,
+    (namespace, name): (&str, &str),
+    limit: Duration,
+) -> Result<()> {
+    let api: Api<Deployment> = Api::namespaced(client.clone(), namespace);
+    let deadline = Instant::now() + limit;
+    loop {
+        let found = api.get(name).await;
+        let status = found.as_ref().ok().and_then(|found| found.status.as_ref());
+        let ready = status.and_then(|status| status.ready_replicas).unwrap_or(0);
+        let wanted = found
+            .as_ref()
+            .ok()
+            .and_then(|found| found.spec.as_ref()?.replicas);
+        if wanted.is_some_and(|wanted| ready >= wanted) {
+            return Ok(());
+        }
+        if Instant::now() > deadline {
+            bail!(
+                "Deployment {namespace}/{name} has {ready} ready replicas after {} s; `weft-lab kubectl describe pod` says why",
+                limit.as_secs()
+            );
         }
         tokio::time::sleep(POLL).await;
     }

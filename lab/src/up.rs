@@ -179,6 +179,13 @@ impl Making<'_> {
             runtime.block_on(api::wait_for_nodes(&client, limit))?;
             self.progress.note(&format!("{} nodes Ready", nodes.len()));
         }
+        // The servers behind the Service are every node's fall-back. Resources of a user's own may give no addresses.
+        if state.options.weft_dns && !nodes.is_empty() && self.env.resources.is_none() {
+            let name = (install::NAMESPACE, "weft-dns");
+            let limit = Duration::from_secs(60);
+            runtime.block_on(api::wait_for_deployment(&client, name, limit))?;
+            self.progress.note("cluster DNS ready");
+        }
         Ok(())
     }
 
