@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use weft_core::policy::{PodObject, Policies, PolicyName};
+use weft_core::policy::{Labels, PodObject, Policies, PolicyName};
 use weft_core::view::NodeView;
 
 use super::{OwnPod, PeerPod, PolicyInput};
@@ -28,7 +28,12 @@ pub(super) struct Told {
     /// Blocks by their first address, each with its node.
     blocks: BTreeMap<IpAddr, (IpNet, String)>,
     networks: Vec<IpNet>,
+    /// Addresses of the cluster's DNS Service that a server on this node answers at.
+    dns: BTreeSet<IpAddr>,
 }
+
+/// Where the servers behind the DNS Service are, and the label that policies know them by.
+const DNS_PODS: (&str, &str, &str) = ("kube-system", "k8s-app", "kube-dns");
 
 impl Told {
     /// All but the pods of other nodes was told once.
@@ -124,11 +129,32 @@ impl Told {
                 policies.set_pod(key, Some(believed(pod, &self.blocks)));
             }
         }
+        let dns = view.dns.as_ref().map(|dns| &dns.addresses);
+        if dns.map_or(!self.dns.is_empty(), |dns| *dns != self.dns) {
+            self.dns = dns.cloned().unwrap_or_default();
+            policies.set_pod("dns", self.dns_pod());
+        }
         let networks = || view.pools.values().flat_map(|pool| &pool.cidrs);
         if !networks().eq(&self.networks) {
             self.networks = networks().copied().collect();
             policies.set_pod_networks(self.networks.clone());
         }
+    }
+}
+
+impl Told {
+    /// Who answers at the DNS addresses on this node counts as a pod behind the Service: what a pod may ask does not
+    /// depend on who answers.
+    fn dns_pod(&self) -> Option<PodObject> {
+        let (namespace, key, value) = DNS_PODS;
+        let labels = BTreeMap::from([(key.to_owned(), value.to_owned())]);
+        (!self.dns.is_empty()).then(|| PodObject {
+            namespace: namespace.into(),
+            labels: Labels::new(&labels),
+            ports: Box::default(),
+            addresses: self.dns.iter().copied().collect(),
+            created: 0,
+        })
     }
 }
 
