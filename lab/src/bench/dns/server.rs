@@ -45,7 +45,7 @@ pub(super) fn ours(env: &Environment, cluster: &Cluster, kubeconfig: &Path) -> R
 pub(super) fn core_dns(cluster: &Cluster, kubeconfig: &Path) -> Result<Server> {
     let file = cluster.paths().place(NODE).join("bench.Corefile");
     let text = format!(
-        ".:{CORE_DNS} {{\n bind 127.0.0.1\n errors\n health 127.0.0.1:5380 {{\n lameduck 5s\n }}\n ready 127.0.0.1:5381\n \
+        ".:{CORE_DNS} {{\n errors\n health 127.0.0.1:5380 {{\n lameduck 5s\n }}\n ready 127.0.0.1:5381\n \
          kubernetes cluster.local in-addr.arpa ip6.arpa {{\n kubeconfig {}\n pods insecure\n fallthrough in-addr.arpa ip6.arpa\n ttl 30\n }}\n \
          prometheus 127.0.0.1:5382\n forward . 203.0.113.10 {{\n max_concurrent 1000\n }}\n cache 30\n loop\n reload\n loadbalance\n}}\n",
         kubeconfig.display()
