@@ -10,6 +10,7 @@ mod api_server;
 mod conformance;
 mod encrypted;
 mod paths;
+mod peers;
 mod program;
 mod sockets;
 mod upstream;

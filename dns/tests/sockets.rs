@@ -86,7 +86,7 @@ impl Drop for Server {
 }
 
 /// A port that is free for datagrams and streams.
-fn port() -> (UdpSocket, std::net::TcpListener) {
+pub fn port() -> (UdpSocket, std::net::TcpListener) {
     let free = || {
         let socket = socket::udp(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a socket");
         let listener = socket::tcp(socket.local_addr().expect("its address"));

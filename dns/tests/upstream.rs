@@ -1,6 +1,7 @@
 //! Names outside: asked of servers on loopback that answer, are silent, lie, or ask us.
 
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -192,6 +193,54 @@ async fn a_ring_is_found_whichever_view_the_question_comes_back_by() {
     let caught = forwards.caught(&probe[12..probe.len()]);
     assert_eq!(caught.map(|reply| reply.code), Some(2));
     assert_eq!(metrics.upstream_loops.load(Ordering::Relaxed), 1);
+}
+
+/// Answers one question on each stream, and closes it.
+fn closing() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a listener");
+    let address = listener.local_addr().expect("its address");
+    std::thread::spawn(move || {
+        while let Ok((mut stream, _)) = listener.accept() {
+            let mut length = [0; 2];
+            let mut packet = vec![0; 1500];
+            if stream.read_exact(&mut length).is_err() {
+                continue;
+            }
+            packet.truncate(usize::from(u16::from_be_bytes(length)));
+            if stream.read_exact(&mut packet).is_err() {
+                continue;
+            }
+            let bytes = answer(&packet, 8, 60);
+            let length = u16::try_from(bytes.len()).expect("short").to_be_bytes();
+            let _ = stream.write_all(&[&length[..], &bytes].concat());
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn a_stream_that_the_server_closes_after_each_answer_costs_no_answer() {
+    let address = closing();
+    let spec = format!(
+        "{{zone: corp.example, type: Forward, forward: {{upstreams: [{{address: 127.0.0.1, port: {}, protocol: TCP}}]}}}}",
+        address.port()
+    );
+    let zones = Zones::new(Config::parse(&ConfigSpec::default()).expect("defaults"));
+    let mut objects = zones.expect("zones").objects([]);
+    let input = ZoneInput {
+        spec: serde_saphyr::from_str(&spec).expect("a zone"),
+        serial: None,
+    };
+    objects.set_zone("corp", Some(input));
+    let forwards = Forwards::new(Arc::<Metrics>::default());
+    forwards.set(objects.forwards());
+    let via = objects.forwards().next().expect("a forward").clone();
+    for number in 0..5_u8 {
+        let name = [&[1, b'a' + number], &b"\x04corp\x07example\0"[..]].concat();
+        let reply = forwards.ask(&via, &name, RecordType::A).await;
+        assert_eq!(last(&reply.expect("asked")), Some(8), "question {number}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }
 
 #[tokio::test]
