@@ -26,7 +26,7 @@ pub mod text;
 pub mod user;
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use builtin::BuiltIn;
@@ -110,14 +110,15 @@ impl Zones {
         self.directory = Directory::of(table);
     }
 
-    /// A place for zones of users as objects, to compile with [`Zones::set_directory`]. `addresses`: where else we are asked.
+    /// A place for zones of users as objects, to compile with [`Zones::set_directory`]. `listen`: where else we are asked.
     #[must_use]
-    pub fn objects(&self, addresses: impl IntoIterator<Item = IpAddr>) -> Objects {
-        let own = self.config.addresses.iter().copied();
+    pub fn objects(&self, listen: impl IntoIterator<Item = SocketAddr>) -> Objects {
+        let own = self.config.addresses.iter();
+        let own = own.map(|address| SocketAddr::new(*address, 53));
         let surroundings = Surroundings {
             primary_ns: Name::parse("ns.dns", Some(&self.config.primary))
                 .unwrap_or_else(|_| self.config.primary.clone()),
-            ourselves: own.chain(addresses).collect::<BTreeSet<_>>(),
+            ourselves: own.chain(listen).collect::<BTreeSet<_>>(),
             cluster: self.cluster_zones().cloned().collect(),
         };
         Objects::new(Arc::clone(&self.builtin), surroundings)

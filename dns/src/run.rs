@@ -1,6 +1,5 @@
 //! Starts threads and tasks, takes what watches say, and puts answers in force; stops when told to.
 
-use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
@@ -51,9 +50,7 @@ pub async fn run(settings: RunSettings) -> Result<(), Error> {
             .any(|(_, kind)| *kind == weft_core::zones::config::ZoneKind::ClusterSet),
         pods: config.pods == PodMode::Verified,
     };
-    let ourselves = settings.listen.iter().map(SocketAddr::ip);
-    let ourselves = ourselves.filter(|address| !address.is_unspecified());
-    let mut state = State::new(config.clone(), watched, ourselves)
+    let mut state = State::new(config.clone(), watched, settings.listen.iter().copied())
         .map_err(|error| values(settings.config.as_deref(), &error))?;
     if let Some(saved) = settings.state_dir.as_deref().and_then(Saved::read) {
         metrics.snapshot_time.store(saved.time, Ordering::Relaxed);

@@ -1,7 +1,7 @@
 //! Updates of watches in, zones to serve out. One loop owns it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 use weft_core::zones::Zones;
@@ -28,8 +28,8 @@ pub enum Input {
     Slices(Update<SliceInput>),
     /// Pods' addresses.
     Pods(Update<Vec<IpAddr>>),
-    /// Zones of users.
-    Zones(Update<Box<ZoneInput>>),
+    /// Zones of users; none: one that this server cannot read, which a later version wrote.
+    Zones(Update<Option<Box<ZoneInput>>>),
     /// ConfigMaps with zone files.
     Files(Update<Entries>),
     /// Who the pods are.
@@ -71,7 +71,7 @@ pub struct State {
     imports: BTreeSet<Box<str>>,
     slices: BTreeMap<Box<str>, SliceInput>,
     pods: BTreeSet<Box<str>>,
-    user_zones: BTreeMap<Box<str>, Box<ZoneInput>>,
+    user_zones: BTreeMap<Box<str>, Option<Box<ZoneInput>>>,
     files: BTreeMap<Box<str>, Entries>,
     people: BTreeMap<Box<str>, PodIdentity>,
     nodes: BTreeMap<Box<str>, NodeIdentity>,
@@ -90,18 +90,18 @@ pub struct Watched {
 }
 
 impl State {
-    /// Knows nothing yet. `ourselves`: addresses where this server is asked, beside those of the configuration.
+    /// Knows nothing yet. `listen`: where this server is asked, beside the addresses of the configuration.
     ///
     /// # Errors
     /// A zone whose name is too long.
     pub fn new(
         config: Config,
         watched: Watched,
-        ourselves: impl IntoIterator<Item = IpAddr>,
+        listen: impl IntoIterator<Item = SocketAddr>,
     ) -> Result<Self, NameError> {
         let zones = Zones::new(config.clone())?;
         Ok(Self {
-            objects: zones.objects(ourselves),
+            objects: zones.objects(listen),
             zones,
             cluster: Cluster::new(config),
             namespaces: BTreeMap::new(),
@@ -147,7 +147,7 @@ impl State {
         self.apply(Input::Files(Update::Reset(files)));
         let zones = zones
             .into_iter()
-            .map(|(name, zone)| (name, Box::new(zone.input)));
+            .map(|(name, zone)| (name, Some(Box::new(zone.input))));
         self.apply(Input::Zones(Update::Reset(zones.collect())));
         self.apply(Input::People(Update::Reset(people)));
         self.apply(Input::Nodes(Update::Reset(nodes)));
@@ -196,8 +196,11 @@ impl State {
             }
             Input::Zones(update) => {
                 self.listed.zones |= matches!(update, Update::Reset(_));
-                keep(&mut self.user_zones, update, |key, zone| {
-                    objects.set_zone(key, zone.map(|zone| (**zone).clone()));
+                keep(&mut self.user_zones, update, |key, zone| match zone {
+                    None => objects.set_zone(key, None),
+                    Some(Some(zone)) => objects.set_zone(key, Some((**zone).clone())),
+                    // The last version that could be read stays.
+                    Some(None) => {}
                 });
             }
             Input::Files(update) => {

@@ -8,6 +8,7 @@ use std::time::Instant;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::{ApiResource, DynamicObject};
+use kube::core::DeserializeGuard;
 use kube::runtime::watcher::Config as Settings;
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
@@ -142,11 +143,19 @@ impl Watches<'_> {
     }
 }
 
-fn zone(object: DnsZone) -> (Box<str>, Option<Box<ZoneInput>>) {
-    let name = object.name_any().into();
+/// One object that cannot be read must not hide the others.
+fn zone(guard: DeserializeGuard<DnsZone>) -> (Box<str>, Option<Option<Box<ZoneInput>>>) {
+    let name: Box<str> = guard.name_any().into();
+    let object = match guard.0 {
+        Ok(object) => object,
+        Err(error) => {
+            tracing::warn!(zone = &*name, %error, "the DnsZone cannot be read; the version before stays");
+            return (name, Some(None));
+        }
+    };
     let serial = object.status.and_then(|status| status.serial);
     let spec = object.spec;
-    (name, Some(Box::new(ZoneInput { spec, serial })))
+    (name, Some(Some(Box::new(ZoneInput { spec, serial }))))
 }
 
 fn person(object: PodAddress) -> (Box<str>, Option<PodIdentity>) {

@@ -1,7 +1,10 @@
 //! Zones of users, from objects at a real API server to answers of the program.
 
 use k8s_openapi::api::core::v1::{ConfigMap, Service};
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::api::{
+    ApiResource, DeleteParams, DynamicObject, GroupVersionKind, Patch, PatchParams, PostParams,
+};
 use kube::{Api, Client};
 use serde_json::{Value, json};
 use weft_crds::{DnsZone, PodAddress};
@@ -238,4 +241,71 @@ async fn a_restart_without_the_api_server_serves_the_last_good_version_to_each_c
     })
     .await;
     assert!(program.get("/readyz").contains("from the snapshot on disk"));
+}
+
+/// What a later version of the definition allows hides nothing from a server that does not know it.
+#[tokio::test]
+#[ignore = "needs etcd and kube-apiserver: WEFT_TEST_BIN names their folder"]
+async fn a_zone_that_cannot_be_read_hides_no_other() {
+    let server = ApiServer::start().await;
+    let client = server.client();
+    let definitions: Api<CustomResourceDefinition> = Api::all(client.clone());
+    let name = "dnszones.weftnet.dev";
+    let definition = definitions.get(name).await.expect("the definition");
+    let mut value = serde_json::to_value(&definition).expect("JSON");
+    let place = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/type/enum";
+    let types = value.pointer_mut(place).and_then(Value::as_array_mut);
+    types.expect("the types").push("Later".into());
+    definitions
+        .replace(name, &PostParams::default(), &from(value))
+        .await
+        .expect("the definition is changed");
+    let later = json!({"zone": "later.example", "type": "Later"});
+    let zones: Api<DynamicObject> = Api::all_with(
+        client.clone(),
+        &ApiResource::from_gvk(&GroupVersionKind::gvk("weftnet.dev", "v1alpha1", "DnsZone")),
+    );
+    let object: DynamicObject = from(json!({
+        "apiVersion": "weftnet.dev/v1alpha1", "kind": "DnsZone",
+        "metadata": {"name": "later"}, "spec": later,
+    }));
+    eventually("a zone of the later version is taken", async || {
+        zones.create(&PostParams::default(), &object).await.is_ok()
+    })
+    .await;
+    let state = tempfile::tempdir().expect("a folder");
+    let program = Program::start(&server.kubeconfig(), state.path());
+    eventually("it is ready all the same", async || {
+        program.get("/readyz").contains("200 OK")
+    })
+    .await;
+    let first = json!([{"name": "www", "type": "A", "values": ["192.0.2.1"]}]);
+    create(&client, "corp", records(first)).await;
+    eventually("the zone beside it answers", async || {
+        program.answers("www.corp.example", 1) == one("192.0.2.1")
+    })
+    .await;
+    let become_later = Patch::Merge(json!({"spec": {"type": "Later", "authoritative": null}}));
+    zones
+        .patch("corp", &PatchParams::default(), &become_later)
+        .await
+        .expect("the zone becomes one of the later version");
+    create(
+        &client,
+        "other",
+        json!({
+            "zone": "other.example", "type": "Authoritative",
+            "authoritative": {"records": [{"name": "www", "type": "A", "values": ["192.0.2.2"]}]},
+        }),
+    )
+    .await;
+    eventually("the zone behind it answers", async || {
+        program.answers("www.other.example", 1) == one("192.0.2.2")
+    })
+    .await;
+    assert_eq!(
+        program.answers("www.corp.example", 1),
+        one("192.0.2.1"),
+        "what could be read last is served"
+    );
 }

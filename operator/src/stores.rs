@@ -10,6 +10,7 @@ use futures::StreamExt;
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::{ConfigMap, Node, Service};
 use k8s_openapi::api::networking::v1::{NetworkPolicy, ServiceCIDR};
+use kube::core::DeserializeGuard;
 use kube::runtime::reflector::{self, Store};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
@@ -33,7 +34,7 @@ pub struct Stores {
     nodes: Store<Node>,
     services: Store<Service>,
     service_cidrs: Store<ServiceCIDR>,
-    zones: Store<DnsZone>,
+    zones: Store<DeserializeGuard<DnsZone>>,
     zone_files: Store<ConfigMap>,
     network_policies: Store<NetworkPolicy>,
     cluster_policies: Store<ClusterPolicy>,
@@ -106,7 +107,7 @@ impl Stores {
             node_networks: by_name(node_networks)?,
             reports: by_name(reports)?,
             nodes: by_name(nodes)?,
-            zones: by_name(zones)?,
+            zones: readable(state(zones)?),
             zone_files: state(zone_files)?
                 .into_iter()
                 .map(|map| ((map.namespace().unwrap_or_default(), map.name_any()), map))
@@ -188,6 +189,17 @@ pub fn service_networks(
         }
     }
     networks
+}
+
+/// Zones that can be read: one that a later version wrote must not hide the others.
+fn readable(zones: Vec<Arc<DeserializeGuard<DnsZone>>>) -> BTreeMap<String, Arc<DnsZone>> {
+    let zones = zones.into_iter();
+    zones
+        .filter_map(|guard| match &guard.0 {
+            Ok(zone) => Some((zone.name_any(), Arc::new(zone.clone()))),
+            Err(_) => None,
+        })
+        .collect()
 }
 
 /// Addresses of the Service at which the cluster's DNS is asked.

@@ -3,7 +3,7 @@
 //! The operator says the faults in conditions, the servers compile what has none: both call this.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
@@ -28,8 +28,8 @@ mod records;
 pub struct Surroundings {
     /// The server that SOA records name where a zone does not say: `ns.dns` in the cluster's domain.
     pub primary_ns: Name,
-    /// Addresses at which the cluster's DNS is asked.
-    pub ourselves: BTreeSet<IpAddr>,
+    /// Where the cluster's DNS is asked.
+    pub ourselves: BTreeSet<SocketAddr>,
     /// The cluster's own zones.
     pub cluster: Vec<Name>,
 }
@@ -124,7 +124,7 @@ pub enum Fault {
         /// Where.
         field: String,
         /// The address.
-        address: IpAddr,
+        address: SocketAddr,
     },
 }
 

@@ -1,6 +1,6 @@
 //! What was read of zones in the round before: a zone of thousands of records is read when it changes, not in each round.
 //!
-//! The stores hand out the same object until it changes, so that its address says whether it did.
+//! Whether a zone changed, its resource version says; of a ConfigMap its address, which the stores keep until it changes.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -39,11 +39,20 @@ impl Source {
                 (None, None) => true,
                 _ => false,
             };
-        Arc::ptr_eq(&self.zone, &other.zone)
+        is_same(&self.zone, &other.zone)
             && self.files.len() == other.files.len()
             && self.files.iter().zip(&other.files).all(same)
             && self.surroundings == other.surroundings
     }
+}
+
+fn is_same(one: &Arc<DnsZone>, other: &Arc<DnsZone>) -> bool {
+    let version = |zone: &DnsZone| {
+        let metadata = &zone.metadata;
+        metadata.uid.clone().zip(metadata.resource_version.clone())
+    };
+    let known = version(one).is_some() && version(one) == version(other);
+    known || Arc::ptr_eq(one, other)
 }
 
 /// What was read, by the name of the object.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::ConfigMap;
@@ -104,7 +105,11 @@ fn surroundings(snapshot: &Snapshot) -> Surroundings {
     let domain = Name::absolute(&snapshot.cluster_domain).unwrap_or_else(|_| Name::root());
     Surroundings {
         primary_ns: Name::parse("ns.dns", Some(&domain)).unwrap_or_else(|_| domain.clone()),
-        ourselves: snapshot.dns_addresses.clone(),
+        ourselves: snapshot
+            .dns_addresses
+            .iter()
+            .map(|address| SocketAddr::new(*address, 53))
+            .collect(),
         cluster: vec![domain],
     }
 }

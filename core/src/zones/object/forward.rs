@@ -68,12 +68,6 @@ impl Reader<'_> {
         let ip: IpAddr = address
             .parse()
             .map_err(|_| Fault::field(&at, format!("{address:?} is no IP address")))?;
-        if self.surroundings.ourselves.contains(&ip) {
-            return Err(Fault::Loop {
-                field: at,
-                address: ip,
-            });
-        }
         if ip.is_unspecified() || ip.is_multicast() {
             return Err(Fault::field(&at, format!("nobody can be asked at {ip}")));
         }
@@ -89,8 +83,12 @@ impl Reader<'_> {
             UpstreamProtocol::TLS => 853,
             UpstreamProtocol::HTTPS => 443,
         };
+        let address = SocketAddr::new(ip, port.unwrap_or(default));
+        if self.surroundings.ourselves.contains(&address) {
+            return Err(Fault::Loop { field: at, address });
+        }
         Ok(ForwardServer {
-            address: SocketAddr::new(ip, port.unwrap_or(default)),
+            address,
             protocol: *protocol,
             server_name: server_name.clone(),
             ca_bundle: ca_bundle.clone(),

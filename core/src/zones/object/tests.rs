@@ -29,7 +29,7 @@ fn read(spec: &str) -> Result<ZoneObject, Vec<String>> {
     let files = files.map(|(key, text)| (key.to_owned(), text.to_owned()));
     let surroundings = Surroundings {
         primary_ns: Name::absolute("ns.dns.cluster.local").expect("a name"),
-        ourselves: [[10, 96, 0, 10].into()].into(),
+        ourselves: [([10, 96, 0, 10], 53).into()].into(),
         cluster: vec![Name::absolute("cluster.local").expect("a name")],
     };
     parse("z", &spec, 7, &Texts(files.into()), &surroundings)
@@ -207,7 +207,11 @@ fn nobody_asks_himself() {
     assert!(read(&forward("192.0.2.53")).is_ok());
     assert_eq!(
         refused(&forward("10.96.0.10")),
-        "spec.forward.upstreams[0].address: 10.96.0.10 is the cluster's own DNS, which would ask itself"
+        "spec.forward.upstreams[0].address: 10.96.0.10:53 is the cluster's own DNS, which would ask itself"
+    );
+    assert!(
+        read(&forward("10.96.0.10, port: 5353")).is_ok(),
+        "another server there"
     );
     assert!(refused(&forward("0.0.0.0")).ends_with("nobody can be asked at 0.0.0.0"));
 }
