@@ -3,6 +3,7 @@
 
 pub mod cluster;
 pub mod convert;
+pub mod import;
 pub mod policy;
 pub mod report;
 pub mod run;

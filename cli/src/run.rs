@@ -7,9 +7,12 @@ use clap::CommandFactory;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 
+use weft_core::zones::import::Imported;
+
 use crate::cluster::Cluster;
+use crate::import::{self, Kind};
 use crate::policy;
-use crate::settings::{Access, Cli, Output, PodReference, Question};
+use crate::settings::{Access, Cli, Import, Output, PodReference, Question};
 
 /// Exit code: something of the answer is wrong.
 const PROBLEM: u8 = 1;
@@ -28,6 +31,18 @@ pub fn run(cli: &Cli) -> Result<ExitCode> {
                 .build()?;
             runtime.block_on(policies(&cli.access, pod, *output))
         }
+        Question::Import(what) => {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()?;
+            let imported = runtime.block_on(imported(&cli.access, what))?;
+            print!("{}", import::text(&imported)?);
+            Ok(ExitCode::from(if imported.lost.is_empty() {
+                0
+            } else {
+                PROBLEM
+            }))
+        }
         Question::Completion { shell } => {
             let mut command = Cli::command();
             clap_complete::generate(*shell, &mut command, "kubectl-weft", &mut std::io::stdout());
@@ -38,6 +53,19 @@ pub fn run(cli: &Cli) -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
     }
+}
+
+async fn imported(access: &Access, what: &Import) -> Result<Imported> {
+    let (kind, file) = match what {
+        Import::Corefile { file } => (Kind::Corefile, file),
+        Import::KubeDns { file } => (Kind::KubeDns, file),
+    };
+    if let Some(path) = file {
+        return import::file(kind, path);
+    }
+    let config = config(access).await?;
+    let client = Client::try_from(config).context("failed to make a client of the API server")?;
+    import::cluster(kind, client).await
 }
 
 async fn policies(access: &Access, pod: &PodReference, output: Output) -> Result<ExitCode> {

@@ -47,6 +47,9 @@ pub enum Question {
         #[arg(short, long, value_enum, default_value_t = Output::Table)]
         output: Output,
     },
+    /// Print the DnsZones that say what another cluster DNS was configured to do, and what they cannot say.
+    #[command(subcommand)]
+    Import(Import),
     /// Print a script that completes the command in a shell.
     Completion {
         /// The shell.
@@ -54,6 +57,22 @@ pub enum Question {
     },
     /// Print the version.
     Version,
+}
+
+/// Whose configuration is translated.
+#[derive(Subcommand, Debug)]
+pub enum Import {
+    /// That of CoreDNS.
+    #[command(after_help = "Example: kubectl weft import corefile > zones.yaml")]
+    Corefile {
+        /// A Corefile, or the ConfigMap that holds it as kubectl prints it; - for standard input. Without it the cluster's.
+        file: Option<PathBuf>,
+    },
+    /// That of kube-dns.
+    KubeDns {
+        /// The ConfigMap as kubectl prints it; - for standard input. Without it the cluster's.
+        file: Option<PathBuf>,
+    },
 }
 
 /// How to print an answer.

@@ -10,4 +10,5 @@
     reason = "shared with the operator's tests, which use more of it"
 )]
 mod api_server;
+mod import;
 mod policy;

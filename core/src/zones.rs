@@ -14,6 +14,7 @@ pub mod config;
 pub mod directory;
 pub mod file;
 pub mod forward;
+pub mod import;
 pub mod input;
 pub mod name;
 pub mod object;
