@@ -19,6 +19,9 @@ use super::step::flow::Running;
 use super::{collect, objects, pods, step, wait};
 use crate::scenario::model::{Empty, Step};
 
+/// How long a namespace may take to go: one of 5,000 Services takes minutes on a busy machine.
+const GONE: Duration = Duration::from_secs(600);
+
 /// Runs a scenario on a lab that fits it, and cleans up.
 pub async fn run(lab: &Lab, loaded: &Loaded, is_full: bool, seed: u64) -> Outcome {
     let start = Instant::now();
@@ -114,19 +117,17 @@ async fn make_namespace(stage: &Stage<'_>) -> Result<()> {
         "metadata": {"name": stage.namespace, "labels": {"weftnet.dev/lab": "scenario"}}
     }))?;
     // One of an earlier, broken run may still be going.
-    wait::until(Duration::from_secs(90), async || {
-        match api.get_opt(&stage.namespace).await? {
-            None => Ok(()),
-            Some(old) => {
-                if old.metadata.deletion_timestamp.is_none() {
-                    api.delete(&stage.namespace, &DeleteParams::default())
-                        .await?;
-                }
-                bail!(
-                    "namespace {} of an earlier run is still there",
-                    stage.namespace
-                )
+    wait::until(GONE, async || match api.get_opt(&stage.namespace).await? {
+        None => Ok(()),
+        Some(old) => {
+            if old.metadata.deletion_timestamp.is_none() {
+                api.delete(&stage.namespace, &DeleteParams::default())
+                    .await?;
             }
+            bail!(
+                "namespace {} of an earlier run is still there",
+                stage.namespace
+            )
         }
     })
     .await?;
@@ -260,11 +261,9 @@ async fn clean(stage: &Stage<'_>) -> Result<()> {
     if stage.applied.is_empty() {
         return Ok(());
     }
-    wait::until(Duration::from_secs(90), async || {
-        match api.get_opt(&stage.namespace).await? {
-            None => Ok(()),
-            Some(_) => bail!("namespace {} is still there", stage.namespace),
-        }
+    wait::until(GONE, async || match api.get_opt(&stage.namespace).await? {
+        None => Ok(()),
+        Some(_) => bail!("namespace {} is still there", stage.namespace),
     })
     .await?;
     for reference in stage.applied.iter().rev() {
