@@ -3,6 +3,7 @@
 mod cost;
 mod findings;
 mod oracle;
+mod random;
 mod sequences;
 mod suite;
 

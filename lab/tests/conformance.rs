@@ -131,6 +131,16 @@ fn policies_end_as_the_files_say_whatever_was_before() {
     }
 }
 
+/// A part of the files: all of them take minutes (`weft-lab conformance --packets`).
+#[test]
+fn packets_end_as_policies_say() {
+    let file = only(policy_file("three-tier.yaml.gz"), &["three-tiers-together"]);
+    for file in [file, policy_file("edges.yaml")] {
+        let different = differences(&file, true);
+        assert!(different.is_empty(), "{different:#?}");
+    }
+}
+
 #[test]
 fn a_wrong_row_about_policies_is_noticed_by_rules_and_by_packets() {
     let mut file = only(policy_file("three-tier.yaml.gz"), &["default-deny-ingress"]);
