@@ -4,11 +4,11 @@ use crate::address::Families;
 use crate::cluster::Cluster;
 use crate::name::LabName;
 use crate::progress::Progress;
-use crate::state::Options;
+use crate::state::{Cni, Options};
 use crate::up::{Environment, up};
 
 use super::lab::Lab;
-use super::model::{IpFamily, Topology};
+use super::model::{Capability, IpFamily, Scenario, Topology};
 use super::outcome::{Outcome, Verdict};
 use super::read::Loaded;
 use super::run::not_in_set;
@@ -24,8 +24,12 @@ pub fn run(
 ) -> Vec<Outcome> {
     let mut outcomes = Vec::new();
     waiting.retain(|one| {
+        let (requires, wants_dns) = (&one.scenario.requires, wants_dns(like, &one.scenario));
+        let requires = requires
+            .iter()
+            .filter(|one| !wants_dns || **one != Capability::Dns);
         let lacks = like
-            .missing(&one.scenario.requires)
+            .missing(&requires.copied().collect::<Vec<_>>())
             .filter(|_| !changes_kind(&one.scenario.topology));
         let why = not_in_set(&one.scenario, is_full).or(lacks);
         outcomes.extend(
@@ -36,16 +40,18 @@ pub fn run(
     });
     while !waiting.is_empty() {
         let first = waiting.remove(0);
+        let dns = wants_dns(like, &first.scenario);
         let mut group = vec![first];
         if !group[0].scenario.topology.own {
-            let (same, other) = waiting
-                .into_iter()
-                .partition(|one| one.scenario.topology == group[0].scenario.topology);
+            let (same, other) = waiting.into_iter().partition(|one| {
+                one.scenario.topology == group[0].scenario.topology
+                    && wants_dns(like, &one.scenario) == dns
+            });
             let same: Vec<Loaded> = same;
             group.extend(same);
             waiting = other;
         }
-        match make(env, like, &group[0].scenario.topology, progress) {
+        match make(env, like, &group[0].scenario.topology, dns, progress) {
             Ok((cluster, name)) => {
                 for one in &group {
                     outcomes.push(on(&cluster, one).unwrap_or_else(|error| failed(one, &error)));
@@ -56,6 +62,11 @@ pub fn run(
         }
     }
     outcomes
+}
+
+/// Whether the lab that is made beside has Weftnet's DNS because the scenario is about it.
+fn wants_dns(like: &Lab, scenario: &Scenario) -> bool {
+    scenario.requires.contains(&Capability::Dns) && like.options().cni == Cni::Weftnet
 }
 
 /// Whether the lab that is made beside may be able to do what the given one is not.
@@ -73,9 +84,10 @@ fn make(
     env: &Environment,
     like: &Lab,
     topology: &Topology,
+    dns: bool,
     progress: &Progress,
 ) -> anyhow::Result<(Cluster, LabName)> {
-    let options = options(like.options(), topology);
+    let options = options(like.options(), topology, dns);
     let name: LabName = name(like.cluster().name().as_str())
         .parse()
         .map_err(anyhow::Error::msg)?;
@@ -101,7 +113,8 @@ fn name(like: &str) -> String {
     format!("{short}-beside")
 }
 
-fn options(like: &Options, topology: &Topology) -> Options {
+fn options(like: &Options, topology: &Topology, dns: bool) -> Options {
+    let weft_dns = dns || topology.dns.unwrap_or(like.weft_dns) && like.weft_dns;
     let segments = topology.segments.unwrap_or(1).max(1);
     let nodes = topology.nodes.unwrap_or(3).max(1);
     let families = match topology.ip_family {
@@ -116,8 +129,8 @@ fn options(like: &Options, topology: &Topology) -> Options {
         kube_proxy: topology
             .kube_proxy
             .map_or(like.kube_proxy, |proxy| proxy.mode()),
-        coredns: topology.dns.unwrap_or(like.coredns) && !like.weft_dns,
-        weft_dns: topology.dns.unwrap_or(like.weft_dns) && like.weft_dns,
+        coredns: topology.dns.unwrap_or(like.coredns) && !weft_dns,
+        weft_dns,
         placement: (0..nodes).map(|node| node % segments).collect(),
         ..like.clone()
     }
