@@ -26,16 +26,10 @@ pub const COULD_NOT_TELL: u8 = 2;
 pub fn run(cli: &Cli) -> Result<ExitCode> {
     match &cli.question {
         Question::Policy { pod, output } => {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()?;
-            runtime.block_on(policies(&cli.access, pod, *output))
+            runtime()?.block_on(policies(&cli.access, pod, *output))
         }
         Question::Import(what) => {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()?;
-            let imported = runtime.block_on(imported(&cli.access, what))?;
+            let imported = runtime()?.block_on(imported(&cli.access, what))?;
             print!("{}", import::text(&imported)?);
             Ok(ExitCode::from(if imported.lost.is_empty() {
                 0
@@ -53,6 +47,12 @@ pub fn run(cli: &Cli) -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
     }
+}
+
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
 }
 
 async fn imported(access: &Access, what: &Import) -> Result<Imported> {

@@ -193,6 +193,21 @@ pub struct HostView {
     pub vxlan: bool,
 }
 
+impl HostView {
+    /// The node's own addresses, each once: its InternalIPs, then what else its interfaces have.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<IpAddr> {
+        let mut addresses = self.internal_ips.clone();
+        let links = self.interfaces.values();
+        for address in links.flat_map(|link| link.addresses.iter().map(IpNet::addr)) {
+            if !addresses.contains(&address) {
+                addresses.push(address);
+            }
+        }
+        addresses
+    }
+}
+
 /// An interface of the node that is not ours.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HostInterface {

@@ -8,6 +8,8 @@
 )]
 mod api_server;
 mod conformance;
+#[path = "../../operator/tests/dns_zones.rs"]
+mod dns_zones;
 mod encrypted;
 mod paths;
 mod peers;

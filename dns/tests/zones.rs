@@ -2,35 +2,16 @@
 
 use k8s_openapi::api::core::v1::{ConfigMap, Service};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::Api;
 use kube::api::{
     ApiResource, DeleteParams, DynamicObject, GroupVersionKind, Patch, PatchParams, PostParams,
 };
-use kube::{Api, Client};
 use serde_json::{Value, json};
 use weft_crds::{DnsZone, PodAddress};
 
 use crate::api_server::{ApiServer, eventually, from};
+use crate::dns_zones::{create, patch, records};
 use crate::program::Program;
-
-async fn create(client: &Client, name: &str, spec: Value) {
-    let api: Api<DnsZone> = Api::all(client.clone());
-    let zone = from(json!({"metadata": {"name": name}, "spec": spec}));
-    api.create(&PostParams::default(), &zone)
-        .await
-        .expect("the DnsZone is taken");
-}
-
-async fn patch(client: &Client, name: &str, spec: Value) {
-    let api: Api<DnsZone> = Api::all(client.clone());
-    let patch = Patch::Merge(json!({"spec": spec}));
-    api.patch(name, &PatchParams::default(), &patch)
-        .await
-        .expect("the DnsZone is changed");
-}
-
-fn records(records: Value) -> Value {
-    json!({"zone": "corp.example", "type": "Authoritative", "authoritative": {"records": records}})
-}
 
 fn one(text: &str) -> Option<Vec<String>> {
     Some(vec![text.to_owned()])

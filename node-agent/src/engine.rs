@@ -19,6 +19,7 @@ mod fault;
 mod inbox;
 mod kernel;
 mod opening;
+mod pace;
 mod policy;
 mod ports;
 mod repair;

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::api::core::v1::{Node, ObjectReference};
+use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::config::{AuthInfo, Config};
@@ -222,6 +223,20 @@ pub async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
         );
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
+}
+
+/// Waits for an Event of this reason about an object.
+pub async fn event(client: &Client, reason: &str, about: impl Fn(&ObjectReference) -> bool) {
+    eventually("an Event tells of it", async || {
+        let events = Api::<Event>::all(client.clone())
+            .list(&Default::default())
+            .await
+            .unwrap();
+        events.iter().any(|event| {
+            event.reason.as_deref() == Some(reason) && event.regarding.as_ref().is_some_and(&about)
+        })
+    })
+    .await;
 }
 
 /// Makes a Node with an InternalIP.

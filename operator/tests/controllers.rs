@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Node, Service};
-use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
 use kube::{Api, Client, ResourceExt};
@@ -16,7 +15,7 @@ use serde_json::json;
 use weft_crds::{IPBlock, IPPool, NodeNetwork, NodeReport, Overlay};
 use weft_operator::policies::object::ClusterPolicy;
 
-use crate::api_server::{ApiServer, create_node, eventually, free_port, from};
+use crate::api_server::{ApiServer, create_node, event, eventually, free_port, from};
 
 #[tokio::test]
 #[ignore = "needs etcd and kube-apiserver: WEFT_TEST_BIN names their folder"]
@@ -119,18 +118,8 @@ async fn pools_nodes_and_blocks_live_and_go() {
         },
     )
     .await;
-    eventually("an Event tells of it", async || {
-        let events = Api::<Event>::all(client.clone())
-            .list(&Default::default())
-            .await
-            .unwrap();
-        events.iter().any(|event| {
-            event.reason.as_deref() == Some("CIDROverlap")
-                && event
-                    .regarding
-                    .as_ref()
-                    .is_some_and(|object| object.name.as_deref() == Some("bad"))
-        })
+    event(&client, "CIDROverlap", |object| {
+        object.name.as_deref() == Some("bad")
     })
     .await;
 
@@ -270,17 +259,8 @@ async fn a_cluster_network_policy_that_is_wrong_says_so_and_one_that_is_put_righ
         })
     })
     .await;
-    eventually("an Event tells of it", async || {
-        let events = Api::<Event>::all(client.clone())
-            .list(&Default::default())
-            .await
-            .unwrap();
-        events.iter().any(|event| {
-            let object = event.regarding.as_ref();
-            event.reason.as_deref() == Some("InvalidField")
-                && object
-                    .is_some_and(|object| object.kind.as_deref() == Some("ClusterNetworkPolicy"))
-        })
+    event(&client, "InvalidField", |object| {
+        object.kind.as_deref() == Some("ClusterNetworkPolicy")
     })
     .await;
     let right = Patch::Merge(json!({"spec": {"priority": 20}}));

@@ -7,6 +7,7 @@
 mod agents;
 mod api_server;
 mod controllers;
+mod dns_zones;
 mod golden;
 mod two_leaders;
 mod zones;

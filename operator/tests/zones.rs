@@ -1,33 +1,14 @@
 //! DnsZones against a real API server: what the operator says of them.
 
 use k8s_openapi::api::core::v1::{ConfigMap, Service};
-use k8s_openapi::api::events::v1::Event;
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, Client};
-use serde_json::{Value, json};
+use serde_json::json;
 use weft_crds::{DnsZone, DnsZoneStatus};
 
-use crate::api_server::{ApiServer, eventually, from};
+use crate::api_server::{ApiServer, event, eventually, from};
 use crate::controllers::Operator;
-
-async fn create(client: &Client, name: &str, spec: Value) {
-    let api: Api<DnsZone> = Api::all(client.clone());
-    let zone = from(json!({"metadata": {"name": name}, "spec": spec}));
-    api.create(&PostParams::default(), &zone)
-        .await
-        .expect("the DnsZone is taken");
-}
-
-async fn patch(client: &Client, name: &str, spec: Value) {
-    let api: Api<DnsZone> = Api::all(client.clone());
-    api.patch(
-        name,
-        &PatchParams::default(),
-        &Patch::Merge(json!({"spec": spec})),
-    )
-    .await
-    .expect("the DnsZone is changed");
-}
+use crate::dns_zones::{create, patch, records};
 
 async fn status(client: &Client, name: &str) -> DnsZoneStatus {
     let api: Api<DnsZone> = Api::all(client.clone());
@@ -57,10 +38,6 @@ fn condition(status: &DnsZoneStatus, type_: &str) -> (String, String) {
             )
         })
         .unwrap_or_default()
-}
-
-fn records(values: Value) -> Value {
-    json!({"zone": "corp.example", "type": "Authoritative", "authoritative": {"records": values}})
 }
 
 #[tokio::test]
@@ -103,18 +80,8 @@ async fn zones_are_numbered_or_refused_with_record_and_rule() {
         (first.serial, &first.digest),
         "the last good version keeps its number"
     );
-    eventually("an Event tells of it", async || {
-        let events = Api::<Event>::all(client.clone())
-            .list(&Default::default())
-            .await
-            .unwrap();
-        events.iter().any(|event| {
-            event.reason.as_deref() == Some("InvalidZone")
-                && event
-                    .regarding
-                    .as_ref()
-                    .is_some_and(|object| object.name.as_deref() == Some("corp"))
-        })
+    event(&client, "InvalidZone", |object| {
+        object.name.as_deref() == Some("corp")
     })
     .await;
 

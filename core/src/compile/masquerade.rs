@@ -92,9 +92,7 @@ pub(super) fn base(view: &NodeView, plan: &mut UnitPlan) {
             plan.add(Fact::Set(name(names, family).to_owned(), set));
         }
     }
-    let interfaces = view.host.interfaces.values();
-    let on_links = interfaces.flat_map(|link| link.addresses.iter().map(IpNet::addr));
-    for address in on_links.chain(view.host.internal_ips.iter().copied()) {
+    for address in view.host.addresses() {
         plan.add(node(address, &view.node));
     }
 }

@@ -13,13 +13,13 @@ use serde_json::json;
 
 use super::inside::in_network;
 use super::measure::Measure;
+use super::rig;
 use super::sample::{Sample, Statistic};
 use crate::cluster::Cluster;
 use crate::name::LabName;
 use crate::place::Place;
 use crate::progress::Progress;
-use crate::state::{Cni, Options};
-use crate::up::{Environment, up};
+use crate::up::Environment;
 
 mod load;
 mod server;
@@ -48,27 +48,9 @@ pub fn run(
     rounds: usize,
     progress: &Progress,
 ) -> Result<Vec<Measure>> {
-    let short: String = name.as_str().chars().take(14).collect();
-    let name: LabName = format!("{short}-bench")
-        .parse()
-        .map_err(anyhow::Error::msg)?;
-    let options = Options {
-        families: crate::address::Families::Ipv4,
-        placement: vec![0],
-        segments: 1,
-        cni: Cni::None,
-        kube_proxy: None,
-        coredns: false,
-        weft_dns: false,
-        kubernetes: crate::asset::versions::version_of("kubernetes")?,
-        mtu: 1500,
-    };
-    let made = up(env, &name, &options, progress);
-    let measured = made.and_then(|cluster| measured(env, &cluster, rounds, progress));
-    let taken_down = crate::down::down(&env.state_dir, &name);
-    let measured = measured?;
-    taken_down?;
-    Ok(measured)
+    rig::on_bare_nodes(env, name, 1, progress, |cluster| {
+        measured(env, cluster, rounds, progress)
+    })
 }
 
 fn measured(

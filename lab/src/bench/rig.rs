@@ -1,7 +1,10 @@
-//! What a benchmark runs on: three nodes with Weftnet, made for it and taken down, or those that run.
+//! What a benchmark runs on: three nodes with Weftnet, made for it and taken down, or those that run;
+//! or nodes without a plugin.
 
 use anyhow::{Context, Result, bail};
 
+use super::measure::Measure;
+use crate::address::Families;
 use crate::cluster::Cluster;
 use crate::name::LabName;
 use crate::place::Place;
@@ -33,22 +36,8 @@ impl Rig {
     /// # Errors
     /// When it cannot be made; then nothing of it is left.
     pub fn make(env: &Environment, name: &LabName, progress: &Progress) -> Result<Self> {
-        let short: String = name.as_str().chars().take(14).collect();
-        let name: LabName = format!("{short}-bench")
-            .parse()
-            .map_err(anyhow::Error::msg)?;
-        let options = Options {
-            families: crate::address::Families::Dual,
-            placement: vec![0, 0, 0],
-            segments: 1,
-            cni: Cni::Weftnet,
-            // Its rules would be measured along: the layout is compared with a bare veth by itself.
-            kube_proxy: None,
-            coredns: false,
-            weft_dns: false,
-            kubernetes: crate::asset::versions::version_of("kubernetes")?,
-            mtu: 1500,
-        };
+        let name = name_of(name)?;
+        let options = options(Families::Dual, 3, Cni::Weftnet)?;
         let made = (env.state_dir.clone(), name.clone());
         let rig =
             up(env, &name, &options, progress).and_then(|cluster| Self::on(cluster, Some(made)));
@@ -89,4 +78,45 @@ impl Rig {
         }
         Ok(())
     }
+}
+
+/// Measures on a lab whose nodes have no plugin, made for it and taken down.
+///
+/// # Errors
+/// When the lab cannot be made or something of it is left, or those of the measurement.
+pub fn on_bare_nodes(
+    env: &Environment,
+    name: &LabName,
+    nodes: usize,
+    progress: &Progress,
+    measure: impl FnOnce(&Cluster) -> Result<Vec<Measure>>,
+) -> Result<Vec<Measure>> {
+    let name = name_of(name)?;
+    let options = options(Families::Ipv4, nodes, Cni::None)?;
+    let measured = up(env, &name, &options, progress).and_then(|cluster| measure(&cluster));
+    let taken_down = crate::down::down(&env.state_dir, &name);
+    let measured = measured?;
+    taken_down?;
+    Ok(measured)
+}
+
+/// A name beside the given one, within the length that a name may have.
+fn name_of(name: &LabName) -> Result<LabName> {
+    let short: String = name.as_str().chars().take(14).collect();
+    format!("{short}-bench").parse().map_err(anyhow::Error::msg)
+}
+
+/// Nothing runs that would be measured along, such as the rules of kube-proxy.
+fn options(families: Families, nodes: usize, cni: Cni) -> Result<Options> {
+    Ok(Options {
+        families,
+        placement: vec![0; nodes],
+        segments: 1,
+        cni,
+        kube_proxy: None,
+        coredns: false,
+        weft_dns: false,
+        kubernetes: crate::asset::versions::version_of("kubernetes")?,
+        mtu: 1500,
+    })
 }

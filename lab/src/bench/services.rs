@@ -14,13 +14,13 @@ use anyhow::{Context, Result};
 
 use super::inside::inside;
 use super::measure::Measure;
+use super::rig;
 use super::sample::{Sample, Statistic};
 use crate::cluster::Cluster;
 use crate::name::LabName;
 use crate::progress::Progress;
 use crate::scenario::number::Random;
-use crate::state::{Cni, Options};
-use crate::up::{Environment, up};
+use crate::up::Environment;
 use engine::{Engine, Load};
 
 /// Services that kube-proxy is given: making more takes the API server minutes.
@@ -42,27 +42,9 @@ pub fn run(
     rounds: usize,
     progress: &Progress,
 ) -> Result<Vec<Measure>> {
-    let short: String = name.as_str().chars().take(14).collect();
-    let name: LabName = format!("{short}-bench")
-        .parse()
-        .map_err(anyhow::Error::msg)?;
-    let options = Options {
-        families: crate::address::Families::Ipv4,
-        placement: vec![0, 0],
-        segments: 1,
-        cni: Cni::None,
-        kube_proxy: None,
-        coredns: false,
-        weft_dns: false,
-        kubernetes: crate::asset::versions::version_of("kubernetes")?,
-        mtu: 1500,
-    };
-    let made = up(env, &name, &options, progress);
-    let measured = made.and_then(|cluster| measured(&cluster, rounds, progress));
-    let taken_down = crate::down::down(&env.state_dir, &name);
-    let measured = measured?;
-    taken_down?;
-    Ok(measured)
+    rig::on_bare_nodes(env, name, 2, progress, |cluster| {
+        measured(cluster, rounds, progress)
+    })
 }
 
 fn measured(cluster: &Cluster, rounds: usize, progress: &Progress) -> Result<Vec<Measure>> {

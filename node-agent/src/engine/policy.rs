@@ -11,7 +11,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use ipnet::IpNet;
 use weft_core::names;
 use weft_core::policy::{
     Bulk, Changes, Concerned, Known, Labels, LocalPod, NodeObject, PodObject, Policies, Policy,
@@ -25,6 +24,7 @@ use weft_nft::{Batch, Element, Key};
 use super::Output;
 use super::fault::{FaultPoint, Killed};
 use super::kernel::Kernel;
+use super::pace::Pace;
 use super::report::Trouble;
 use super::round::Engine;
 use super::services::Effort;
@@ -36,8 +36,6 @@ use told::Told;
 const RETRY: Duration = Duration::from_secs(1);
 /// How long a change waits for the pods of other nodes, where its rules are the first that ask for them.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Between two sets of an audit, and as much more as four times what one took: updates come first.
-const AUDIT_PAUSE: Duration = Duration::from_millis(50);
 
 /// What the API says of policies.
 #[derive(Clone, Debug)]
@@ -111,8 +109,7 @@ pub(super) struct Enforcer {
     /// How often the table had been read when they were.
     reads: u64,
     retry: Option<Instant>,
-    unaudited: Vec<Bulk>,
-    audit: Option<Instant>,
+    audit: Pace<Bulk>,
     heard: u64,
     enforced: u64,
 }
@@ -120,17 +117,14 @@ pub(super) struct Enforcer {
 impl Enforcer {
     /// When there is something to do without having heard of it.
     pub(super) fn next(&self) -> Option<Instant> {
-        let audit = self
-            .audit
-            .filter(|_| self.known && !self.unaudited.is_empty());
+        let audit = self.audit.next().filter(|_| self.known);
         let patience = self.waits_until();
         self.retry.into_iter().chain(audit).chain(patience).min()
     }
 
     /// Elements are to be compared with the kernel's, a set at a time, between updates.
     pub(super) fn audit(&mut self) {
-        self.unaudited = Bulk::all().collect();
-        self.audit = Some(Instant::now());
+        self.audit.begin(Bulk::all());
     }
 
     /// Takes note of what the API says.
@@ -282,7 +276,7 @@ impl Engine {
         enforcer.pending.clear();
         enforcer.known = true;
         if whole {
-            enforcer.unaudited.clear();
+            enforcer.audit.end();
         }
         self.enforced(start, before, whole);
         Ok(())
@@ -343,14 +337,8 @@ impl Engine {
         let (Some(enforcer), Some(compiled)) = (&mut self.enforcer, &self.compiled) else {
             return;
         };
-        let own = &compiled.view().host;
-        let mut own: BTreeSet<IpAddr> = own.interfaces.values().fold(
-            own.internal_ips.iter().copied().collect(),
-            |mut all: BTreeSet<IpAddr>, link| {
-                all.extend(link.addresses.iter().map(IpNet::addr));
-                all
-            },
-        );
+        let own = compiled.view().host.addresses();
+        let mut own: BTreeSet<IpAddr> = own.into_iter().collect();
         own.extend([
             IpAddr::from([127, 0, 0, 1]),
             std::net::Ipv6Addr::LOCALHOST.into(),
@@ -444,10 +432,7 @@ fn read(kernel: &mut Kernel, bulk: Bulk) -> Result<BTreeMap<Key, Element>, Error
 /// Compares one set of an audit, if it is time for one. Where something is wrong, all are compared and
 /// put right at once.
 fn audit_one(enforcer: &mut Enforcer, kernel: &mut Kernel, start: Instant) {
-    if enforcer.audit.is_none_or(|at| at > start) {
-        return;
-    }
-    let Some(bulk) = enforcer.unaudited.pop() else {
+    let Some(bulk) = enforcer.audit.take(start) else {
         return;
     };
     let have = read(kernel, bulk);
@@ -456,6 +441,5 @@ fn audit_one(enforcer: &mut Enforcer, kernel: &mut Kernel, start: Instant) {
         enforcer.doubt();
         enforcer.retry = Some(start);
     }
-    let took = start.elapsed();
-    enforcer.audit = Some(start + took + AUDIT_PAUSE + 4 * took);
+    enforcer.audit.looked_at(start);
 }

@@ -6,7 +6,6 @@
 //! again after an error and in the audit; an update lists nothing.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
 use std::time::{Duration, Instant, SystemTime};
 
 use ipnet::IpNet;
@@ -21,14 +20,13 @@ use weft_kernel::nft::Error;
 use super::Output;
 use super::fault::{FaultPoint, Faults, Killed};
 use super::kernel::Kernel;
+use super::pace::Pace;
 use super::report::Trouble;
 use super::round::Engine;
 use crate::watch::Update;
 
 /// After a failure.
 const RETRY: Duration = Duration::from_secs(1);
-/// Between two sets of an audit, and as much more as four times what one took: updates come first.
-const AUDIT_PAUSE: Duration = Duration::from_millis(50);
 /// So many trigger times are kept while nothing can be committed.
 const TRIGGERS: usize = 16_384;
 
@@ -124,9 +122,7 @@ pub(super) struct Balancer {
     reads: u64,
     /// The last attempt failed: the next one is then.
     retry: Option<Instant>,
-    /// Sets that an audit has not looked at, and when it looks at the next.
-    unaudited: Vec<(Bulk, Family)>,
-    audit: Instant,
+    audit: Pace<(Bulk, Family)>,
     /// What was heard, and what of it was told to be in the kernel.
     heard: Heard,
     told: Heard,
@@ -157,8 +153,7 @@ impl Balancer {
             known: false,
             reads: 0,
             retry: None,
-            unaudited: Vec::new(),
-            audit: Instant::now(),
+            audit: Pace::default(),
             heard: Heard::default(),
             told: Heard::default(),
             triggers: Vec::new(),
@@ -169,13 +164,13 @@ impl Balancer {
 
     /// When there is something to do without having heard of it.
     pub(super) fn next(&self) -> Option<Instant> {
-        let audit = (self.known && !self.unaudited.is_empty()).then_some(self.audit);
+        let audit = self.audit.next().filter(|_| self.known);
         self.retry.into_iter().chain(audit).min()
     }
 
     /// Elements are to be compared with the kernel's, a set at a time, between updates.
     pub(super) fn audit(&mut self) {
-        self.unaudited = sets().collect();
+        self.audit.begin(sets());
     }
 
     /// Takes note of what the API says.
@@ -271,7 +266,7 @@ impl Balancer {
         let config = Config {
             node: view.node.clone(),
             zone: zone.map(str::to_owned),
-            node_addresses: node_addresses(view),
+            node_addresses: view.host.addresses(),
             node_port_addresses: node_port_addresses.clone(),
             pod_networks,
             service_networks: self.networks.clone(),
@@ -282,18 +277,6 @@ impl Balancer {
             self.services.configure(config);
         }
     }
-}
-
-/// The node's InternalIPs first, then whatever else its interfaces have.
-fn node_addresses(view: &NodeView) -> Vec<IpAddr> {
-    let mut addresses = view.host.internal_ips.clone();
-    let links = view.host.interfaces.values();
-    for address in links.flat_map(|link| link.addresses.iter().map(IpNet::addr)) {
-        if !addresses.contains(&address) {
-            addresses.push(address);
-        }
-    }
-    addresses
 }
 
 fn service_name(key: &str) -> ServiceName {
@@ -406,7 +389,7 @@ impl Engine {
         }
         balancer.known = true;
         if whole {
-            balancer.unaudited.clear();
+            balancer.audit.end();
         }
         balancer.services.committed();
         self.faults.pass(FaultPoint::Balanced)?;
@@ -513,20 +496,16 @@ fn adopt(balancer: &mut Balancer, kernel: &mut Kernel) -> Result<bool, Error> {
 /// Compares one set of an audit, if it is time for one. Where something is wrong, all are compared and
 /// put right at once.
 fn audit_one(balancer: &mut Balancer, kernel: &mut Kernel, start: Instant) {
-    if balancer.audit > start {
-        return;
-    }
-    let Some((bulk, family)) = balancer.unaudited.pop() else {
+    let Some(set) = balancer.audit.take(start) else {
         return;
     };
-    let is_right = repair(balancer, kernel, (bulk, family))
+    let is_right = repair(balancer, kernel, set)
         .is_ok_and(|repair| repair.additions.is_empty() && repair.removals.is_empty());
     if !is_right {
         balancer.known = false;
         balancer.retry = Some(start);
     }
-    let took = start.elapsed();
-    balancer.audit = start + took + AUDIT_PAUSE + 4 * took;
+    balancer.audit.looked_at(start);
 }
 
 /// What makes one set right, whatever the kernel holds.
